@@ -1,1 +1,34 @@
-//! Being built.
+//! What the operator wrote, and what it means: the configuration, checked whole, every fault at once.
+//!
+//! Files are read elsewhere (`control`); this room has text in and a [`Config`] or [`Faults`] out. As written, the
+//! configuration is a TOML tree with places (`reader`); as meant, it is the types of `meant` and `policy`, whose
+//! `Default` impls are the only home of defaults.
+
+mod fault;
+mod meant;
+mod natural;
+mod policy;
+mod secret;
+
+pub use fault::{Fault, Faults};
+pub use meant::{
+    Admin, Audit, Auth, Breach, Check, ClaimNames, Config, ContextNames, DirectoryConfig, Host, Isolation, KeySource,
+    Listen, Log, LogFormat, LogLevel, OnExpiry, Organization, PlaintextPasswords, Pool, PoolMode, Range, Shard,
+    Sharding, ShardingMethod, StatementAudit, Status, TlsFiles, TlsMode, UnknownOrganizations,
+};
+pub use natural::natural_order;
+pub use policy::{GuardPolicy, Right, Tier, Tiers};
+pub use secret::{Secret, SecretRef};
+
+use std::path::PathBuf;
+
+/// The texts that make a configuration, each with the path it was read from.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The main file; relative paths in it are relative to its directory.
+    pub main: (PathBuf, String),
+    /// The tiers file, where the main file names one. Absent: the tiers compiled in.
+    pub tiers: Option<(PathBuf, String)>,
+    /// The guard's file, where the main file names one. Absent: the rights compiled in.
+    pub guard: Option<(PathBuf, String)>,
+}
