@@ -86,7 +86,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// The name of the superuser.
-    pub const SUPERUSER: &str = "postgres";
+    pub const SUPERUSER: &'static str = "postgres";
 
     /// Makes a cluster with ordinary options and starts it; takes a second or two.
     ///

@@ -1,3 +1,4 @@
 //! The integration tests: one binary, real clusters, real clients.
+#![expect(clippy::expect_used, reason = "a helper of a test fails by panicking; inside #[test] clippy knows")]
 
 mod cluster;
