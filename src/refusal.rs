@@ -62,6 +62,8 @@ pub enum Kind {
     LoginTimeout,
     /// A start-up parameter or setting has a value that Postgres refuses.
     InvalidParameter,
+    /// The start-up names no user.
+    UserMissing,
     /// Our own fault.
     Internal,
 }
@@ -112,7 +114,7 @@ const fn row(
 
 impl Kind {
     /// Every kind, in the order of the table.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidToken,
         Self::TlsRequired,
         Self::OrganizationSuspended,
@@ -140,6 +142,7 @@ impl Kind {
         Self::FailedTransaction,
         Self::LoginTimeout,
         Self::InvalidParameter,
+        Self::UserMissing,
         Self::Internal,
     ];
 
@@ -201,7 +204,8 @@ impl Kind {
             Self::FailedTransaction => row("25P02", Error, "failed_transaction", INFO, None),
             Self::LoginTimeout => row("08P01", Fatal, "login_timeout", INFO, None),
             Self::InvalidParameter => row("22023", Fatal, "invalid_parameter", INFO, None),
-            Self::Internal => row("XX000", Fatal, "internal", tracing::Level::ERROR, None),
+            Self::UserMissing => row("28000", Fatal, "user_missing", INFO, None),
+            Self::Internal => row("XX000", Fatal, "internal", Level::ERROR, None),
         }
     }
 }

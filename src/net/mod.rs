@@ -1,1 +1,10 @@
-//! Being built.
+//! Sockets: listening, the client's side of a connection, TLS, and how many connections there may be.
+
+mod caps;
+mod client_stream;
+mod listen;
+pub mod tls;
+
+pub use caps::{Caps, Ticket, TooMany};
+pub use client_stream::ClientStream;
+pub use listen::{listen, tune};

@@ -1,1 +1,5 @@
-//! Being built.
+//! Message bytes: the only room that knows them.
+
+pub mod refusal;
+pub mod startup;
+pub mod welcome;

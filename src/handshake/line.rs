@@ -1,0 +1,81 @@
+//! A client's connection during login: every read and write of it is bounded in length and by one deadline.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::net::ClientStream;
+use crate::refusal::Refusal;
+use crate::wire;
+use crate::wire::startup::{Malformed, Opening};
+
+/// How long a client that is refused has to take its answer.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Why nothing came over the line.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LineError {
+    /// The login deadline is over.
+    #[error("the login took too long")]
+    Deadline,
+    /// The client has gone.
+    #[error("the client has gone: {0}")]
+    Gone(#[from] io::Error),
+    /// The client sent something else.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+}
+
+pub(super) struct Line {
+    pub stream: ClientStream,
+    pub deadline: Instant,
+}
+
+impl Line {
+    /// Reads one opening packet, and not a byte more: what follows it may belong to TLS.
+    pub async fn opening(&mut self) -> Result<Opening, LineError> {
+        let mut length = [0; 4];
+        self.read(&mut length).await?;
+        let mut packet = vec![0; wire::startup::packet_bytes(length)?];
+        self.read(&mut packet).await?;
+        Ok(wire::startup::opening(&packet)?)
+    }
+
+    /// Reads the password message, and not a byte more: what follows it belongs to the session.
+    pub async fn password(&mut self) -> Result<String, LineError> {
+        let mut header = [0; 5];
+        self.read(&mut header).await?;
+        let mut body = vec![0; wire::startup::password_bytes(header)?];
+        self.read(&mut body).await?;
+        Ok(wire::startup::password(&body)?.to_owned())
+    }
+
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<(), LineError> {
+        let writing = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        Ok(timeout_at(self.deadline, writing).await.map_err(|_| LineError::Deadline)??)
+    }
+
+    async fn read(&mut self, buffer: &mut [u8]) -> Result<(), LineError> {
+        let reading = self.stream.read_exact(buffer);
+        timeout_at(self.deadline, reading).await.map_err(|_| LineError::Deadline)??;
+        Ok(())
+    }
+}
+
+/// Tells a client the no that ends its login, and closes; gives up quietly after two seconds.
+pub async fn refuse(mut stream: ClientStream, refusal: &Refusal) {
+    let mut bytes = Vec::new();
+    wire::refusal::encode(refusal, &mut bytes);
+    let telling = async {
+        stream.write_all(&bytes).await?;
+        stream.flush().await?;
+        stream.shutdown().await
+    };
+    // The client may be gone, or not read: then nobody is there to be told, and the no is counted by the caller.
+    let _ = timeout(GOODBYE, telling).await;
+}
