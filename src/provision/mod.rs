@@ -4,6 +4,7 @@
 
 mod binaries;
 mod cluster;
+pub mod policies;
 mod postmaster;
 
 pub use binaries::Binaries;

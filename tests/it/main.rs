@@ -2,3 +2,4 @@
 #![expect(clippy::expect_used, reason = "a helper of a test fails by panicking; inside #[test] clippy knows")]
 
 mod cluster;
+mod policies;
