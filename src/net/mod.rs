@@ -3,8 +3,10 @@
 mod caps;
 mod client_stream;
 mod listen;
+mod server_stream;
 pub mod tls;
 
 pub use caps::{Caps, Ticket, TooMany};
 pub use client_stream::ClientStream;
 pub use listen::{listen, tune};
+pub use server_stream::ServerStream;

@@ -3,3 +3,4 @@
 
 mod cluster;
 mod policies;
+mod server_login;

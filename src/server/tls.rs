@@ -1,0 +1,139 @@
+//! TLS towards servers: which certificates are believed, and the hash that binds SCRAM to one.
+
+use std::sync::Arc;
+
+use ::aws_lc_rs::digest;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::oid_registry as oid;
+use x509_parser::prelude::FromDer;
+use x509_parser::signature_algorithm::SignatureAlgorithm;
+
+/// What is asked of a server's certificate.
+#[derive(Debug)]
+pub(super) enum Trust {
+    /// Nothing: encrypted, to whomever (libpq's `require` without a CA file).
+    Anyone,
+    /// Signed by one of these (libpq's `verify-ca`).
+    Chain(RootCertStore),
+    /// Signed by one of these, and for the host that we dialled (libpq's `verify-full`).
+    ChainAndName(RootCertStore),
+}
+
+/// A client's TLS configuration with that trust.
+pub(super) fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, Error> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = Arc::new(Verifier { trust, provider: Arc::clone(&provider) });
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// The certificates of a PEM file; `None` if there is none, or one that cannot anchor a chain.
+pub(super) fn roots_of_pem(pem: &[u8]) -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate.ok()?).ok()?;
+    }
+    (!roots.is_empty()).then_some(roots)
+}
+
+/// The certificates that the system trusts; reads files.
+pub(super) fn roots_of_system() -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    (!roots.is_empty()).then_some(roots)
+}
+
+/// Checks a server's certificate as far as [`Trust`] asks, and always that the server holds its key.
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let (roots, named) = match &self.trust {
+            Trust::Anyone => return Ok(ServerCertVerified::assertion()),
+            Trust::Chain(roots) => (roots, false),
+            Trust::ChainAndName(roots) => (roots, true),
+        };
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = self.provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+        if named {
+            verify_server_name(&certificate, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The channel binding data `tls-server-end-point` of a certificate (RFC 5929 section 4.1): its hash by the hash of its
+/// own signature, with SHA-256 in the place of MD5 and SHA-1. `None` where the RFC defines nothing (Ed25519).
+pub(super) fn server_end_point(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let signature = &parsed.signature_algorithm;
+    let hash = if signature.algorithm == oid::OID_PKCS1_RSASSAPSS {
+        match SignatureAlgorithm::try_from(signature).ok()? {
+            SignatureAlgorithm::RSASSA_PSS(parameters) => hash_of(parameters.hash_algorithm_oid())?,
+            _ => return None,
+        }
+    } else {
+        hash_of(&signature.algorithm)?
+    };
+    Some(digest::digest(hash, certificate).as_ref().to_vec())
+}
+
+fn hash_of(algorithm: &oid::Oid<'_>) -> Option<&'static digest::Algorithm> {
+    let sha256 = [
+        oid::OID_PKCS1_MD5WITHRSAENC,
+        oid::OID_PKCS1_SHA1WITHRSA,
+        oid::OID_PKCS1_SHA256WITHRSA,
+        oid::OID_SIG_ECDSA_WITH_SHA256,
+        oid::OID_HASH_SHA1,
+        oid::OID_NIST_HASH_SHA256,
+    ];
+    let sha384 = [oid::OID_PKCS1_SHA384WITHRSA, oid::OID_SIG_ECDSA_WITH_SHA384, oid::OID_NIST_HASH_SHA384];
+    let sha512 = [oid::OID_PKCS1_SHA512WITHRSA, oid::OID_SIG_ECDSA_WITH_SHA512, oid::OID_NIST_HASH_SHA512];
+    let table = [(&sha256[..], &digest::SHA256), (&sha384[..], &digest::SHA384), (&sha512[..], &digest::SHA512)];
+    table.into_iter().find(|(oids, _)| oids.contains(algorithm)).map(|(_, hash)| hash)
+}
