@@ -1,0 +1,142 @@
+//! Frames: a type byte, a length, a body (PostgreSQL manual, "Messaging Overview"), read without copying.
+
+/// Type byte and length word: what must be there before a frame can be judged.
+pub const HEADER_BYTES: usize = 5;
+
+/// The largest frame that Postgres accepts or sends: a gigabyte of body, as its own `PQ_LARGE_MESSAGE_LIMIT`.
+pub const FRAME_BYTES_MAX: usize = 0x3fff_ffff + 1;
+
+/// The largest frame of a kind that carries no values, as Postgres's own `PQ_SMALL_MESSAGE_LIMIT`, rounded up.
+pub const SMALL_FRAME_BYTES_MAX: usize = 10_240;
+
+/// A length word that no Postgres sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("message type {tag:#04x} with an impossible length of {length}")]
+pub struct BadLength {
+    /// The frame's type byte.
+    pub tag: u8,
+    /// The length word as read.
+    pub length: u32,
+}
+
+/// A frame's first five bytes, understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// The type byte.
+    pub tag: u8,
+    /// The whole frame's size in bytes, type byte included.
+    pub size: usize,
+}
+
+/// Reads the header at the start of `bytes`; `None` when fewer than five are there.
+#[inline]
+pub fn header(bytes: &[u8]) -> Result<Option<Header>, BadLength> {
+    let Some(&[tag, a, b, c, d]) = bytes.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let length = u32::from_be_bytes([a, b, c, d]);
+    // The length word counts itself, not the type byte.
+    let size = length as usize + 1;
+    if length < 4 || size > FRAME_BYTES_MAX {
+        return Err(BadLength { tag, length });
+    }
+    Ok(Some(Header { tag, size }))
+}
+
+/// The type bytes of what a client sends.
+pub mod frontend {
+    #![allow(missing_docs, reason = "each constant is named by the manual's word for it")]
+    pub const BIND: u8 = b'B';
+    pub const CLOSE: u8 = b'C';
+    pub const COPY_DATA: u8 = b'd';
+    pub const COPY_DONE: u8 = b'c';
+    pub const COPY_FAIL: u8 = b'f';
+    pub const DESCRIBE: u8 = b'D';
+    pub const EXECUTE: u8 = b'E';
+    pub const FLUSH: u8 = b'H';
+    pub const FUNCTION_CALL: u8 = b'F';
+    pub const PARSE: u8 = b'P';
+    pub const PASSWORD: u8 = b'p';
+    pub const QUERY: u8 = b'Q';
+    pub const SYNC: u8 = b'S';
+    pub const TERMINATE: u8 = b'X';
+}
+
+/// The type bytes of what a server sends.
+pub mod backend {
+    #![allow(missing_docs, reason = "each constant is named by the manual's word for it")]
+    pub const BIND_COMPLETE: u8 = b'2';
+    pub const CLOSE_COMPLETE: u8 = b'3';
+    pub const COMMAND_COMPLETE: u8 = b'C';
+    pub const COPY_DATA: u8 = b'd';
+    pub const COPY_DONE: u8 = b'c';
+    pub const COPY_IN_RESPONSE: u8 = b'G';
+    pub const COPY_OUT_RESPONSE: u8 = b'H';
+    pub const DATA_ROW: u8 = b'D';
+    pub const EMPTY_QUERY_RESPONSE: u8 = b'I';
+    pub const ERROR_RESPONSE: u8 = b'E';
+    pub const NO_DATA: u8 = b'n';
+    pub const NOTICE_RESPONSE: u8 = b'N';
+    pub const NOTIFICATION_RESPONSE: u8 = b'A';
+    pub const PARAMETER_DESCRIPTION: u8 = b't';
+    pub const PARAMETER_STATUS: u8 = b'S';
+    pub const PARSE_COMPLETE: u8 = b'1';
+    pub const PORTAL_SUSPENDED: u8 = b's';
+    pub const READY_FOR_QUERY: u8 = b'Z';
+    pub const ROW_DESCRIPTION: u8 = b'T';
+}
+
+/// Splits a NUL-terminated text off the front of `bytes`; `None` when no NUL is there.
+pub fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|&byte| byte == 0)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+/// Appends a frame to `out`; `body` writes what stands behind the length word.
+pub fn put(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
+    out.push(tag);
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    body(out);
+    let length = (out.len() - at) as u32;
+    out[at..at + 4].copy_from_slice(&length.to_be_bytes());
+}
+
+/// Appends a NUL-terminated text.
+pub fn put_cstr(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(text);
+    out.push(0);
+}
+
+/// Appends a simple Query of `sql`, which must hold no NUL.
+pub fn put_query(out: &mut Vec<u8>, sql: &str) {
+    put(out, frontend::QUERY, |body| put_cstr(body, sql.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_needs_five_bytes() {
+        assert_eq!(header(b"Z\0\0\0"), Ok(None));
+        assert_eq!(header(b"Z\0\0\0\x05I"), Ok(Some(Header { tag: b'Z', size: 6 })));
+    }
+
+    #[test]
+    fn lengths_that_cannot_be_are_refused_before_any_arithmetic_on_them() {
+        for length in [0u32, 1, 3, 0x4000_0000, 0x7fff_ffff, 0x8000_0000, u32::MAX] {
+            let mut bytes = vec![b'D'];
+            bytes.extend_from_slice(&length.to_be_bytes());
+            assert_eq!(header(&bytes), Err(BadLength { tag: b'D', length }));
+        }
+    }
+
+    #[test]
+    fn a_frame_put_is_a_frame_read() {
+        let mut out = Vec::new();
+        put_query(&mut out, "select 1");
+        assert_eq!(header(&out), Ok(Some(Header { tag: b'Q', size: out.len() })));
+        assert_eq!(split_cstr(&out[5..]), Some((&b"select 1"[..], &b""[..])));
+    }
+}
