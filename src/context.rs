@@ -1,1 +1,208 @@
-//! Being built.
+//! What a server connection is told for a session: settings, as the bytes of one simple Query, with equality as label.
+//!
+//! A connection that carries a session's very context is told nothing; any other is told the difference, which is known
+//! because every context told was confirmed. Nothing here is ever sent unconfirmed (`pool` holds that).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::wire::frame;
+
+/// Settings whose value is a list of names: a single string literal in SET would be taken as one name.
+const NAME_LISTS: [&str; 2] = ["search_path", "temp_tablespaces"];
+
+/// The settings of one session on its server connection: who it is, its limits, and what it has set itself.
+///
+/// Cheap to clone and to compare: sessions that share a value share it.
+#[derive(Debug, Clone)]
+pub struct Context(Arc<Told>);
+
+#[derive(Debug)]
+struct Told {
+    /// Tells most contexts apart without comparing their texts.
+    digest: u64,
+    settings: Box<[Setting]>,
+}
+
+/// One setting and its value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Setting {
+    /// The name, as Postgres writes it.
+    pub name: Arc<str>,
+    /// The value, as `SHOW` writes it.
+    pub value: Arc<str>,
+}
+
+impl Setting {
+    /// A setting of that name and value.
+    pub fn new(name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
+
+impl PartialEq for Context {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.digest == other.0.digest && self.0.settings == other.0.settings
+    }
+}
+
+impl Eq for Context {}
+
+impl Context {
+    /// A context of these settings; where a name comes twice the later one holds.
+    pub fn new(settings: impl IntoIterator<Item = Setting>) -> Self {
+        let mut all: Vec<Setting> = Vec::new();
+        for setting in settings {
+            match all.binary_search_by(|known| known.name.cmp(&setting.name)) {
+                Ok(at) => all[at] = setting,
+                Err(at) => all.insert(at, setting),
+            }
+        }
+        let mut hasher = DefaultHasher::new();
+        all.hash(&mut hasher);
+        Self(Arc::new(Told { digest: hasher.finish(), settings: all.into() }))
+    }
+
+    /// The settings, by name.
+    pub fn settings(&self) -> &[Setting] {
+        &self.0.settings
+    }
+
+    /// The value of one setting.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let settings = self.settings();
+        let at = settings.binary_search_by(|known| (*known.name).cmp(name)).ok()?;
+        Some(&settings[at].value)
+    }
+
+    /// Appends what turns a connection told `from` (nothing, when it is fresh) into one told this: one simple Query.
+    ///
+    /// Returns whether there was anything to say. RESET gives a setting the value of the connection's own start-up.
+    pub fn tell(&self, from: Option<&Self>, out: &mut Vec<u8>) -> bool {
+        let told = from.map_or(&[][..], |context| context.settings());
+        let mut sql = String::new();
+        for old in told {
+            if self.get(&old.name).is_none() {
+                sql.push_str("RESET ");
+                push_name(&mut sql, &old.name);
+                sql.push(';');
+            }
+        }
+        for setting in self.settings() {
+            let known = from.and_then(|context| context.get(&setting.name));
+            if known != Some(&*setting.value) {
+                push_set(&mut sql, setting);
+            }
+        }
+        if sql.is_empty() {
+            return false;
+        }
+        frame::put_query(out, &sql);
+        true
+    }
+}
+
+/// A number of milliseconds as Postgres takes a time-out: never 0, which would mean none.
+pub fn timeout_ms(timeout: Duration) -> String {
+    timeout.as_millis().clamp(1, i32::MAX as u128).to_string()
+}
+
+fn push_set(sql: &mut String, setting: &Setting) {
+    if NAME_LISTS.contains(&&*setting.name) {
+        sql.push_str("SELECT pg_catalog.set_config(");
+        push_literal(sql, &setting.name);
+        sql.push(',');
+        push_literal(sql, &setting.value);
+        sql.push_str(",false);");
+    } else {
+        sql.push_str("SET ");
+        push_name(sql, &setting.name);
+        sql.push('=');
+        push_literal(sql, &setting.value);
+        sql.push(';');
+    }
+}
+
+/// Each part of a dotted name as a quoted identifier (PostgreSQL manual, "Identifiers and Key Words").
+fn push_name(sql: &mut String, name: &str) {
+    for (at, part) in name.split('.').enumerate() {
+        if at > 0 {
+            sql.push('.');
+        }
+        sql.push('"');
+        sql.push_str(&part.replace('"', "\"\""));
+        sql.push('"');
+    }
+}
+
+/// A string constant under `standard_conforming_strings = on`, which every server connection is opened with.
+///
+/// A NUL cannot stand in one (nor in a setting) and is left out.
+fn push_literal(sql: &mut String, value: &str) {
+    sql.push('\'');
+    for part in value.chars().filter(|&part| part != '\0') {
+        if part == '\'' {
+            sql.push('\'');
+        }
+        sql.push(part);
+    }
+    sql.push('\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(settings: &[(&str, &str)]) -> Context {
+        Context::new(settings.iter().map(|&(name, value)| Setting::new(name, value)))
+    }
+
+    fn told(to: &Context, from: Option<&Context>) -> String {
+        let mut out = Vec::new();
+        if !to.tell(from, &mut out) {
+            assert!(out.is_empty());
+            return String::new();
+        }
+        String::from_utf8(out[5..out.len() - 1].to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_fresh_connection_is_told_everything() {
+        let context = context(&[("statement_timeout", "300"), ("app.current_org_id", "acme")]);
+        assert_eq!(told(&context, None), r#"SET "app"."current_org_id"='acme';SET "statement_timeout"='300';"#);
+    }
+
+    #[test]
+    fn only_the_difference_is_told_and_what_is_gone_is_reset() {
+        let acme = context(&[("app.current_org_id", "acme"), ("statement_timeout", "300"), ("work_mem", "64kB")]);
+        let globex = context(&[("app.current_org_id", "globex"), ("statement_timeout", "300")]);
+        assert_eq!(told(&globex, Some(&acme)), r#"RESET "work_mem";SET "app"."current_org_id"='globex';"#);
+        assert_eq!(told(&globex, Some(&globex.clone())), "");
+    }
+
+    #[test]
+    fn values_cannot_leave_their_literal() {
+        let hostile = context(&[("a\".b", "x'; SET app.current_org_id='globex'; --\\"), ("search_path", "a, \"b'c\"")]);
+        let expected = concat!(
+            r#"SET "a"""."b"='x''; SET app.current_org_id=''globex''; --\';"#,
+            r#"SELECT pg_catalog.set_config('search_path','a, "b''c"',false);"#
+        );
+        assert_eq!(told(&hostile, None), expected);
+    }
+
+    #[test]
+    fn contexts_are_equal_by_what_they_say() {
+        let one = context(&[("a", "1"), ("b", "2")]);
+        let other = context(&[("b", "0"), ("a", "1"), ("b", "2")]);
+        assert_eq!(one, other);
+        assert_ne!(one, context(&[("a", "1")]));
+    }
+
+    #[test]
+    fn a_timeout_is_never_told_as_none() {
+        assert_eq!(timeout_ms(Duration::ZERO), "1");
+        assert_eq!(timeout_ms(Duration::from_secs(300)), "300000");
+        assert_eq!(timeout_ms(Duration::MAX), i32::MAX.to_string());
+    }
+}

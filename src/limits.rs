@@ -1,1 +1,352 @@
-//! Being built.
+//! What an organization may use, counted: seats (connections), permits (running statements), the result meter.
+//!
+//! Counts are atomics shared by all data threads; an organization's handle is resolved once, at login. Waiting is not
+//! done here: `pool` keeps the line and asks for a permit when a statement's turn has come.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::Waker;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use crate::config::Tier;
+use crate::ids::OrgId;
+use crate::refusal::{Kind, Refusal};
+
+/// All organizations that have sessions, or had them lately.
+#[derive(Debug, Default)]
+pub struct Limits {
+    orgs: DashMap<OrgId, Arc<OrgLimits>>,
+}
+
+impl Limits {
+    /// The handle of one organization, with `tier` in force from now on.
+    pub fn organization(&self, org: &OrgId, tier: &Arc<Tier>) -> Arc<OrgLimits> {
+        if let Some(known) = self.orgs.get(org) {
+            known.set_tier(tier);
+            return Arc::clone(&known);
+        }
+        Arc::clone(&self.orgs.entry(org.clone()).or_insert_with(|| Arc::new(OrgLimits::new(org.clone(), tier))))
+    }
+
+    /// Gives every organization the tier that `tier_of` names, on live sessions too; `None` leaves it as it is.
+    pub fn retier(&self, tier_of: impl Fn(&OrgId, &Tier) -> Option<Arc<Tier>>) {
+        for org in &self.orgs {
+            if let Some(tier) = tier_of(&org.org, &org.tier()) {
+                org.set_tier(&tier);
+            }
+        }
+    }
+
+    /// Forgets organizations without sessions.
+    pub fn reap(&self) {
+        self.orgs.retain(|_, org| Arc::strong_count(org) > 1 || org.connections.load(Ordering::Relaxed) > 0);
+    }
+
+    /// How many organizations are known now.
+    pub fn len(&self) -> usize {
+        self.orgs.len()
+    }
+
+    /// Whether none is known.
+    pub fn is_empty(&self) -> bool {
+        self.orgs.is_empty()
+    }
+}
+
+/// One organization's counts, across all its users and all data threads.
+#[derive(Debug)]
+pub struct OrgLimits {
+    org: OrgId,
+    tier: ArcSwap<Tier>,
+    connections: AtomicU32,
+    running: AtomicU32,
+    queued: AtomicU32,
+    /// Some line waits for a permit of this organization.
+    starved: AtomicBool,
+    /// The dispatchers to wake when a permit comes free; one a data thread and pool.
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl OrgLimits {
+    fn new(org: OrgId, tier: &Arc<Tier>) -> Self {
+        Self {
+            org,
+            tier: ArcSwap::from(Arc::clone(tier)),
+            connections: AtomicU32::new(0),
+            running: AtomicU32::new(0),
+            queued: AtomicU32::new(0),
+            starved: AtomicBool::new(false),
+            wakers: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Whose counts these are.
+    pub fn org(&self) -> &OrgId {
+        &self.org
+    }
+
+    /// The tier in force.
+    pub fn tier(&self) -> Arc<Tier> {
+        self.tier.load_full()
+    }
+
+    /// Whether `tier` is the one in force; cheaper than [`Self::tier`].
+    pub fn has_tier(&self, tier: &Arc<Tier>) -> bool {
+        Arc::ptr_eq(&self.tier.load(), tier)
+    }
+
+    /// Statements running now.
+    pub fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Sessions now.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    fn set_tier(&self, tier: &Arc<Tier>) {
+        if !self.has_tier(tier) {
+            self.tier.store(Arc::clone(tier));
+            // A higher limit may let a waiting statement run.
+            self.wake();
+        }
+    }
+
+    /// Takes a seat for one more session; refused (53300) when the tier's connections are all in use.
+    pub fn seat(self: &Arc<Self>) -> Result<Seat, Refusal> {
+        let limit = self.tier.load().max_client_connections;
+        if take(&self.connections, limit) {
+            return Ok(Seat(Arc::clone(self)));
+        }
+        let tier = self.tier.load();
+        Err(Refusal::new(
+            Kind::OrganizationConnections,
+            format!(
+                "too many connections for this organization: tier \"{}\" allows {}",
+                tier.name,
+                limit.unwrap_or(u32::MAX)
+            ),
+        ))
+    }
+
+    /// Takes a permit for one more running statement, if the tier's limit leaves one.
+    pub fn permit(self: &Arc<Self>) -> Option<Permit> {
+        take(&self.running, self.tier.load().max_concurrent_queries).then(|| Permit(Arc::clone(self)))
+    }
+
+    /// Takes a permit, or else has `waker` woken when one comes free.
+    pub fn permit_or_wake(self: &Arc<Self>, waker: &Waker) -> Option<Permit> {
+        if let Some(permit) = self.permit() {
+            return Some(permit);
+        }
+        let mut wakers = self.wakers.lock();
+        if !wakers.iter().any(|known| known.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
+        self.starved.store(true, Ordering::SeqCst);
+        drop(wakers);
+        // One may have come free in between.
+        self.permit()
+    }
+
+    /// Takes a place in the organization's line; refused (53400) when the line is full.
+    pub fn queue(self: &Arc<Self>) -> Result<Queued, Refusal> {
+        let tier = self.tier.load();
+        if take(&self.queued, Some(tier.max_queued_queries)) {
+            return Ok(Queued(Arc::clone(self)));
+        }
+        Err(Refusal::new(
+            Kind::QueueFull,
+            format!(
+                "too many statements of this organization are waiting: tier \"{}\" lets {} run and {} wait",
+                tier.name,
+                shown(tier.max_concurrent_queries),
+                tier.max_queued_queries
+            ),
+        ))
+    }
+
+    /// The refusal (53400) of a statement that has waited too long.
+    pub fn waited_too_long(&self, waited_s: u64) -> Refusal {
+        let tier = self.tier.load();
+        Refusal::new(
+            Kind::QueueTimeout,
+            format!(
+                "this statement waited {waited_s} s for its turn: tier \"{}\" lets {} statements of this organization run at a time",
+                tier.name,
+                shown(tier.max_concurrent_queries)
+            ),
+        )
+    }
+
+    fn wake(&self) {
+        if self.starved.swap(false, Ordering::SeqCst) {
+            for waker in std::mem::take(&mut *self.wakers.lock()) {
+                waker.wake();
+            }
+        }
+    }
+}
+
+fn shown(limit: Option<u32>) -> String {
+    limit.map_or_else(|| "any number of".to_owned(), |limit| limit.to_string())
+}
+
+fn take(count: &AtomicU32, limit: Option<u32>) -> bool {
+    let limit = limit.unwrap_or(u32::MAX);
+    count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |now| (now < limit).then_some(now + 1)).is_ok()
+}
+
+/// A session's place among its organization's connections; given back on drop.
+#[derive(Debug)]
+pub struct Seat(Arc<OrgLimits>);
+
+impl Seat {
+    /// The organization's counts.
+    pub fn limits(&self) -> &Arc<OrgLimits> {
+        &self.0
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A counted running statement; given back on drop, which lets the next one of the organization run.
+#[derive(Debug)]
+pub struct Permit(Arc<OrgLimits>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+        self.0.wake();
+    }
+}
+
+/// A waiting statement's place in its organization's line; given back on drop.
+#[derive(Debug)]
+pub struct Queued(Arc<OrgLimits>);
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.queued.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Counts the result of one statement before it is forwarded.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct ResultMeter {
+    used: u64,
+}
+
+impl ResultMeter {
+    /// Counts `bytes` more unless that would cross `limit`; `false`: it would, and nothing was counted.
+    #[inline]
+    pub fn admit(&mut self, bytes: u64, limit: u64) -> bool {
+        let used = self.used.saturating_add(bytes);
+        if used > limit {
+            return false;
+        }
+        self.used = used;
+        true
+    }
+
+    /// Bytes counted for this statement so far.
+    pub fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Begins the next statement.
+    pub fn reset(&mut self) {
+        self.used = 0;
+    }
+
+    /// The refusal (54000) of a result that would cross the tier's limit.
+    pub fn too_large(tier: &Tier) -> Refusal {
+        let limit_mb = tier.max_result_bytes.unwrap_or(u64::MAX) >> 20;
+        Refusal::new(
+            Kind::ResultTooLarge,
+            format!(
+                "the result is larger than {limit_mb} MB, which is what tier \"{}\" allows for one statement",
+                tier.name
+            ),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::TierName;
+
+    fn tier() -> Tier {
+        Tier {
+            name: TierName::new("starter"),
+            max_concurrent_queries: Some(2),
+            max_client_connections: Some(1),
+            max_queued_queries: 1,
+            ..Tier::default()
+        }
+    }
+
+    fn acme(limits: &Limits, tier: &Arc<Tier>) -> Arc<OrgLimits> {
+        limits.organization(&OrgId::new("acme").expect("a name"), tier)
+    }
+
+    #[test]
+    fn seats_permits_and_places_in_line_are_bounded_and_come_back() {
+        let (limits, tier) = (Limits::default(), Arc::new(tier()));
+        let org = acme(&limits, &tier);
+        let seat = org.seat().expect("a first seat");
+        assert_eq!(org.seat().expect_err("no second").kind(), Kind::OrganizationConnections);
+        drop(seat);
+        assert!(org.seat().is_ok());
+        let permits = (org.permit(), org.permit());
+        assert!(permits.0.is_some() && permits.1.is_some() && org.permit().is_none());
+        drop(permits);
+        assert!(org.permit().is_some());
+        let place = org.queue().expect("a place");
+        assert_eq!(org.queue().expect_err("no second").kind(), Kind::QueueFull);
+        drop(place);
+        assert!(org.queue().is_ok());
+    }
+
+    #[test]
+    fn a_changed_tier_holds_for_those_who_are_here() {
+        let (limits, old) = (Limits::default(), Arc::new(tier()));
+        let org = acme(&limits, &old);
+        let _running = (org.permit(), org.permit());
+        assert!(org.permit().is_none());
+        let new = Arc::new(Tier { max_concurrent_queries: None, ..tier() });
+        limits.retier(|_, _| Some(Arc::clone(&new)));
+        assert!(org.permit().is_some() && org.has_tier(&new));
+    }
+
+    #[test]
+    fn organizations_without_sessions_are_forgotten() {
+        let (limits, tier) = (Limits::default(), Arc::new(tier()));
+        let org = acme(&limits, &tier);
+        limits.reap();
+        assert_eq!(limits.len(), 1);
+        drop(org);
+        limits.reap();
+        assert!(limits.is_empty());
+    }
+
+    #[test]
+    fn the_row_that_would_cross_the_limit_is_not_admitted() {
+        let mut meter = ResultMeter::default();
+        assert!(meter.admit(60, 100) && meter.admit(40, 100));
+        assert!(!meter.admit(1, 100));
+        assert_eq!(meter.used(), 100);
+        meter.reset();
+        assert!(!meter.admit(101, 100));
+        assert!(!meter.admit(u64::MAX, 100));
+    }
+}
