@@ -18,7 +18,7 @@ pub fn encode_notice(refusal: &Refusal, out: &mut Vec<u8>) {
 }
 
 fn message(type_byte: u8, severity: &str, refusal: &Refusal, out: &mut Vec<u8>) {
-    super::welcome::framed(type_byte, out, |out| {
+    super::frame::put(out, type_byte, |out| {
         field(b'S', severity, out);
         field(b'V', severity, out);
         field(b'C', refusal.sqlstate(), out);
