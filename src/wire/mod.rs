@@ -7,3 +7,4 @@ pub mod frame;
 pub mod refusal;
 pub mod server_login;
 pub mod startup;
+pub mod welcome;
