@@ -1,1 +1,3 @@
+//! The program: a door to the library.
+
 fn main() {}

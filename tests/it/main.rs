@@ -4,3 +4,4 @@
 mod cluster;
 mod policies;
 mod server_login;
+mod house;
