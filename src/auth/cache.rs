@@ -1,0 +1,58 @@
+//! Tokens that were verified lately, remembered by their SHA-256, so that a reconnect costs a hash and no signature.
+//!
+//! Bounded by bytes. It belongs to one [`super::Verifier`]: new keys make a new verifier, and so forget everything.
+
+use aws_lc_rs::digest;
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::claims::Identity;
+
+/// The SHA-256 of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TokenDigest([u8; 32]);
+
+impl TokenDigest {
+    pub(super) fn of(token: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        Self(bytes)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct ByBytes;
+
+impl Weighter<TokenDigest, Identity> for ByBytes {
+    fn weight(&self, _: &TokenDigest, identity: &Identity) -> u64 {
+        identity.weight_bytes() + size_of::<TokenDigest>() as u64
+    }
+}
+
+/// Verified tokens and whom they speak for.
+pub struct TokenCache {
+    entries: Cache<TokenDigest, Identity, ByBytes>,
+}
+
+impl TokenCache {
+    /// A cache of at most `bytes_max` bytes.
+    pub(super) fn new(bytes_max: u64) -> Self {
+        let entries_about = usize::try_from(bytes_max / 512).unwrap_or(usize::MAX);
+        Self { entries: Cache::with_weighter(entries_about, bytes_max, ByBytes) }
+    }
+
+    /// Whom the token speaks for, if it was verified and has not expired.
+    pub(super) fn get(&self, digest: &TokenDigest, now: u64) -> Option<Identity> {
+        let identity = self.entries.get(digest)?;
+        if now < identity.expires_at() {
+            return Some(identity);
+        }
+        self.entries.remove(digest);
+        None
+    }
+
+    /// Remembers a token that was just verified.
+    pub(super) fn insert(&self, digest: TokenDigest, identity: Identity) {
+        self.entries.insert(digest, identity);
+    }
+}

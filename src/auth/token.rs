@@ -1,0 +1,140 @@
+//! The compact form of a token (RFC 7515, section 3.1) taken apart, strictly; nothing in it is believed yet.
+//!
+//! JSON with a member twice is refused at any depth: two readers could understand two things (RFC 8725, section 2.4).
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::TOKEN_BYTES_MAX;
+use super::error::TokenFault;
+
+/// A token in its three parts, with the header read.
+pub(super) struct Compact<'t> {
+    /// What the signature is over.
+    pub(super) signed: &'t str,
+    /// The signature, still in base64url.
+    pub(super) signature: &'t str,
+    /// The algorithm that the token claims; only ever used to choose among the algorithms of a key.
+    pub(super) algorithm: Algorithm,
+    /// The key that the token claims.
+    pub(super) key_id: Option<String>,
+    payload: &'t str,
+}
+
+impl<'t> Compact<'t> {
+    /// Takes `token` apart and reads its header.
+    pub(super) fn parse(token: &'t str) -> Result<Self, TokenFault> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenFault::TooLong);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(TokenFault::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(TokenFault::Malformed)?;
+        if payload.contains('.') {
+            return Err(TokenFault::Malformed);
+        }
+        let mut header = object(header)?;
+        if header.contains_key("crit") {
+            return Err(TokenFault::CriticalExtension);
+        }
+        let algorithm = header.get("alg").and_then(Value::as_str).and_then(algorithm).ok_or(TokenFault::Algorithm)?;
+        let key_id = match header.remove("kid") {
+            None => None,
+            Some(Value::String(id)) => Some(id),
+            Some(_) => return Err(TokenFault::Malformed),
+        };
+        Ok(Self { signed, signature, algorithm, key_id, payload })
+    }
+
+    /// Reads the claims. Call it only once the signature is verified.
+    pub(super) fn claims(&self) -> Result<Map<String, Value>, TokenFault> {
+        object(self.payload)
+    }
+}
+
+/// The algorithm of that name (RFC 7518, section 3.1; RFC 8037; RFC 9864), if it is one that we verify.
+pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
+    match name {
+        "Ed25519" => Some(Algorithm::EdDSA),
+        other => other.parse().ok(),
+    }
+}
+
+/// Reads one base64url part as a JSON object.
+fn object(part: &str) -> Result<Map<String, Value>, TokenFault> {
+    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Malformed)?;
+    match strict_json(&json) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) | Err(_) => Err(TokenFault::Malformed),
+    }
+}
+
+/// Reads JSON in which no object has a member twice; nested at most as deep as serde_json goes (128).
+pub(super) fn strict_json(json: &[u8]) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice::<Strict>(json).map(|strict| strict.0)
+}
+
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Self)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without repeated members")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Strict(item)) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some(name) = access.next_key::<String>()? {
+            let Strict(value) = access.next_value()?;
+            if members.insert(name, value).is_some() {
+                return Err(A::Error::custom("a member stands twice"));
+            }
+        }
+        Ok(Value::Object(members))
+    }
+}

@@ -1,0 +1,188 @@
+//! The judge of tokens: signature first, then times, issuer and audience, then the claims.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::TOKEN_BYTES_MAX;
+use super::cache::{TokenCache, TokenDigest};
+use super::claims::{self, Identity};
+use super::error::{TokenError, TokenFault};
+use super::key::{Key, KeySet};
+use super::token::Compact;
+use crate::config::{self, ClaimNames};
+
+/// The most keys that are tried for one token: what a hostile token may cost.
+const TRIES_MAX: usize = 16;
+/// The last second of the year 9999. Later times are milliseconds, or nonsense.
+const TIME_MAX: u64 = 253_402_300_799;
+/// What verified tokens may take in memory, in bytes.
+const CACHE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// What a token must say besides being signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenRules {
+    /// The `iss` that tokens must have; unchecked when none.
+    pub issuer: Option<String>,
+    /// Tokens must name one of these in `aud`; unchecked when empty.
+    pub audience: Vec<String>,
+    /// By how many seconds the issuer's clock and ours may differ.
+    pub leeway_s: u64,
+    /// Which claims carry what.
+    pub claims: ClaimNames,
+}
+
+impl From<&config::Auth> for TokenRules {
+    fn from(auth: &config::Auth) -> Self {
+        Self {
+            issuer: auth.issuer.clone(),
+            audience: auth.audience.clone(),
+            leeway_s: auth.leeway.as_secs(),
+            claims: auth.claims.clone(),
+        }
+    }
+}
+
+/// Verifies tokens with one set of keys under one set of rules; replaced whole when either changes.
+pub struct Verifier {
+    rules: TokenRules,
+    keys: KeySet,
+    cache: TokenCache,
+}
+
+impl Verifier {
+    /// A verifier that remembers nothing yet. Without keys it refuses every token.
+    pub fn new(rules: TokenRules, keys: KeySet) -> Self {
+        Self { rules, keys, cache: TokenCache::new(CACHE_BYTES_MAX) }
+    }
+
+    /// The keys.
+    pub fn keys(&self) -> &KeySet {
+        &self.keys
+    }
+
+    /// The rules.
+    pub fn rules(&self) -> &TokenRules {
+        &self.rules
+    }
+
+    /// Whom `token` speaks for at `now` (Unix time, seconds).
+    ///
+    /// A token seen before costs a hash; a new one a signature (25 to 70 µs), a hostile one at most 16 of them.
+    pub fn verify(&self, token: &str, now: u64) -> Result<Identity, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenFault::TooLong.into());
+        }
+        let digest = TokenDigest::of(token);
+        if let Some(identity) = self.cache.get(&digest, now) {
+            return Ok(identity);
+        }
+        let identity = self.judge(token, now)?;
+        self.cache.insert(digest, identity.clone());
+        Ok(identity)
+    }
+
+    /// Whom `token` speaks for, if it was verified before and still holds; costs a hash.
+    ///
+    /// For addresses that are throttled: a neighbour with a good token need not suffer.
+    pub fn remembered(&self, token: &str, now: u64) -> Option<Identity> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
+        self.cache.get(&TokenDigest::of(token), now)
+    }
+
+    fn judge(&self, token: &str, now: u64) -> Result<Identity, TokenError> {
+        let compact = Compact::parse(token)?;
+        self.check_signature(&compact)?;
+        let claims = compact.claims()?;
+        self.judge_claims(&claims, now).map_err(|fault| {
+            let org = claims::organization(&claims, &self.rules.claims).ok();
+            TokenError::new(fault, org)
+        })
+    }
+
+    fn judge_claims(&self, claims: &Map<String, Value>, now: u64) -> Result<Identity, TokenFault> {
+        let expires_at = self.check_times(claims, now)?;
+        self.check_issuer(claims)?;
+        self.check_audience(claims)?;
+        Identity::read(claims, &self.rules.claims, expires_at)
+    }
+
+    /// A key with the token's `kid`, else one without a name, else (no `kid`) any: but only for its own algorithms.
+    fn check_signature(&self, compact: &Compact<'_>) -> Result<(), TokenFault> {
+        let key_id = compact.key_id.as_deref();
+        let known = key_id.is_some_and(|id| self.keys.keys().iter().any(|key| key.id() == Some(id)));
+        let may_have_signed = |key: &&Key| match key_id {
+            None => true,
+            Some(_) if known => key.id() == key_id,
+            Some(_) => key.id().is_none(),
+        };
+        let mut tries = 0;
+        let candidates = self.keys.keys().iter().filter(may_have_signed).filter(|key| key.is_for(compact.algorithm));
+        for key in candidates.take(TRIES_MAX) {
+            tries += 1;
+            if key.has_signed(compact.signed, compact.signature, compact.algorithm) {
+                return Ok(());
+            }
+        }
+        Err(match (key_id, tries) {
+            (Some(_), _) if !known => TokenFault::UnknownKey,
+            (_, 0) => TokenFault::NoKeyForAlgorithm,
+            (_, _) => TokenFault::Signature,
+        })
+    }
+
+    /// RFC 7519, sections 4.1.4 to 4.1.6. The answer is `exp` and the leeway.
+    fn check_times(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, TokenFault> {
+        let exp = claims.get("exp").ok_or(TokenFault::NoExpiry)?;
+        let exp = seconds(exp).filter(|exp| *exp <= TIME_MAX).ok_or(TokenFault::BadTime("exp"))?;
+        let expires_at = exp.saturating_add(self.rules.leeway_s);
+        if now >= expires_at {
+            return Err(TokenFault::Expired);
+        }
+        for name in ["nbf", "iat"] {
+            let Some(time) = claims.get(name) else { continue };
+            let time = seconds(time).ok_or(TokenFault::BadTime(name))?;
+            if time > now.saturating_add(self.rules.leeway_s) {
+                return Err(TokenFault::NotYetValid(name));
+            }
+        }
+        Ok(expires_at)
+    }
+
+    fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), TokenFault> {
+        match &self.rules.issuer {
+            Some(issuer) if claims.get("iss").and_then(Value::as_str) != Some(issuer) => Err(TokenFault::Issuer),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// RFC 7519, section 4.1.3: one text, or an array of them.
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenFault> {
+        let ours = |value: &Value| value.as_str().is_some_and(|name| self.rules.audience.iter().any(|own| own == name));
+        let meant = match claims.get("aud") {
+            _ if self.rules.audience.is_empty() => true,
+            None => false,
+            Some(Value::Array(names)) => names.iter().any(ours),
+            Some(one) => ours(one),
+        };
+        if meant { Ok(()) } else { Err(TokenFault::Audience) }
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("rules", &self.rules).field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+/// A NumericDate (RFC 7519, section 2) in whole seconds; before 1970 counts as 1970, fractions are cut.
+fn seconds(value: &Value) -> Option<u64> {
+    let Value::Number(number) = value else { return None };
+    if let Some(whole) = number.as_u64() {
+        return Some(whole);
+    }
+    // A float beyond u64 becomes u64::MAX and a negative one 0: `as` saturates, and JSON has no NaN.
+    number.as_f64().map(|fraction| fraction as u64)
+}
