@@ -5,10 +5,19 @@
 //! `Default` impls are the only home of defaults.
 
 mod fault;
+mod housing;
 mod meant;
 mod natural;
+mod page;
+mod places;
+mod policies;
 mod policy;
+mod read;
 mod secret;
+mod sections;
+mod table;
+#[cfg(test)]
+mod tests;
 
 pub use fault::{Fault, Faults};
 pub use meant::{
@@ -17,8 +26,11 @@ pub use meant::{
     Sharding, ShardingMethod, StatementAudit, Status, TlsFiles, TlsMode, UnknownOrganizations,
 };
 pub use natural::natural_order;
+pub use page::{Named, Need};
 pub use policy::{GuardPolicy, Right, Tier, Tiers};
+pub use read::{Survey, policy_files, survey};
 pub use secret::{Secret, SecretRef};
+pub use sections::PolicyFiles;
 
 use std::path::PathBuf;
 
@@ -31,4 +43,15 @@ pub struct Sources {
     pub tiers: Option<(PathBuf, String)>,
     /// The guard's file, where the main file names one. Absent: the rights compiled in.
     pub guard: Option<(PathBuf, String)>,
+}
+
+impl Config {
+    /// Checks `sources` whole. What they name (certificates, keys, secrets) is not looked at: that is for whoever reads
+    /// files.
+    ///
+    /// # Errors
+    /// Every fault there is, one a line.
+    pub fn check(sources: &Sources) -> Result<Self, Faults> {
+        survey(sources).into_config()
+    }
 }
