@@ -131,3 +131,59 @@ fn validity(certificate: &CertificateDer<'_>) -> Result<SystemTime, TlsError> {
     }
     Ok(ends)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(expired: bool) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        if expired {
+            parameters.not_after = rcgen::date_time_ymd(2001, 2, 3);
+            parameters.not_before = rcgen::date_time_ymd(2000, 2, 3);
+        }
+        (parameters.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_are_taken() {
+        let (certificate, key) = pair(false);
+        let tls = ServerTls::load(certificate.as_bytes(), key.as_bytes()).unwrap();
+        assert!(tls.expires_at() > SystemTime::now());
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused_and_the_old_pair_stays() {
+        let ((certificate, key), (_, other)) = (pair(false), pair(false));
+        let tls = ServerTls::load(certificate.as_bytes(), key.as_bytes()).unwrap();
+        let before = Arc::clone(&tls.current.load().config);
+        assert!(matches!(tls.replace(certificate.as_bytes(), other.as_bytes()), Err(TlsError::Match(_))));
+        assert!(Arc::ptr_eq(&before, &tls.current.load().config));
+        tls.replace(certificate.as_bytes(), key.as_bytes()).unwrap();
+        assert!(!Arc::ptr_eq(&before, &tls.current.load().config));
+    }
+
+    #[test]
+    fn an_expired_certificate_is_taken_and_its_end_is_known() {
+        let (certificate, key) = pair(true);
+        let tls = ServerTls::load(certificate.as_bytes(), key.as_bytes()).unwrap();
+        assert_eq!(tls.expires_at(), UNIX_EPOCH + Duration::from_secs(981_158_400));
+    }
+
+    #[test]
+    fn files_that_hold_something_else_are_refused_without_quoting_the_key() {
+        let (certificate, key) = pair(false);
+        let load = |certificate: &str, key: &str| ServerTls::load(certificate.as_bytes(), key.as_bytes());
+        assert!(matches!(load("", &key), Err(TlsError::Chain(0))));
+        assert!(matches!(load(&key, &key), Err(TlsError::Chain(0))), "a key is no certificate");
+        assert!(matches!(load(&certificate.repeat(17), &key), Err(TlsError::Chain(17))));
+        assert!(matches!(load(&certificate, ""), Err(TlsError::Key)));
+        assert!(matches!(load(&certificate, &certificate), Err(TlsError::Key)));
+        let broken = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
+        let error = load(&certificate, broken).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("c2VjcmV0"));
+        let damaged = "-----BEGIN CERTIFICATE-----\nc2VjcmV0\n-----END CERTIFICATE-----\n";
+        assert!(matches!(load(damaged, &key), Err(TlsError::Damaged)));
+    }
+}
