@@ -132,11 +132,6 @@ pub async fn greet(stream: TcpStream, peer: SocketAddr, door: &Door) -> Greeted 
     }
 }
 
-/// Tells a client for whom there is no place that it is refused, without listening to it first.
-pub async fn turn_away(stream: TcpStream, refusal: &Refusal) {
-    refuse(ClientStream::Tcp(stream), refusal).await;
-}
-
 async fn conversation(stream: TcpStream, peer: SocketAddr, door: &Door, deadline: Instant) -> Result<Greeted, Ended> {
     if net::tune(&stream).is_err() {
         return Err(Ended::Gone);

@@ -5,6 +5,9 @@ mod line;
 mod options;
 mod parameters;
 
-pub use greet::{Cancelling, Door, Greeted, Login, Token, greet, turn_away};
-pub use line::refuse;
+pub use greet::{Cancelling, Door, Greeted, Login, Token, greet};
+pub use line::{refuse, turn_away};
 pub use parameters::{Reserved, StartupParameters};
+
+#[cfg(test)]
+mod tests;
