@@ -35,7 +35,7 @@ SELECT org_id, id, pipeline_id, status, started_at,
   FROM (
     SELECT p.org_id, p.id AS pipeline_id, md5(p.id::text || '/run/' || n)::uuid AS id, d.dice,
            1000 + d.dice % 250000 AS read,
-           date_trunc('hour', now()) - make_interval(hours => n * 6, mins => d.dice % 60) AS started_at,
+           date_trunc('minute', now()) - make_interval(hours => (n - 1) * 6, mins => 20 + d.dice % 60) AS started_at,
            CASE WHEN n = 1 AND d.dice % 5 = 0 THEN 'running' WHEN d.dice % 14 = 0 THEN 'failed' WHEN d.dice % 41 = 0 THEN 'cancelled' ELSE 'succeeded' END AS status
       FROM pipelines AS p, generate_series(1, current_setting('demo.runs_per_pipeline')::int) AS n,
            LATERAL (SELECT ('x' || substr(md5(p.id::text || n), 1, 6))::bit(24)::int AS dice) AS d

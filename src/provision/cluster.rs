@@ -1,5 +1,6 @@
 //! A throw-away cluster: its folder, its settings, its life, and connections to it.
 
+use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
@@ -70,7 +71,6 @@ impl ClusterOptions {
 /// Everything here but the connections blocks: call it from `spawn_blocking` where a runtime must not wait.
 /// Dropping it stops the server at once and removes its folder. Should this process be killed, a small guard process
 /// does the same.
-#[derive(Debug)]
 pub struct Cluster {
     // The order is the order of dropping: the server, then the guard, then the folders.
     postmaster: Option<Postmaster>,
@@ -157,6 +157,11 @@ impl Cluster {
     /// The server's log.
     pub fn log_file(&self) -> PathBuf {
         self.folder.path().join("server.log")
+    }
+
+    /// The end of the server's log, for a failing test's message.
+    pub fn log_tail(&self) -> String {
+        tail(&self.log_file())
     }
 
     /// The folder of `psql`, `pgbench` and their like that fits this server.
@@ -316,6 +321,8 @@ async fn connect(config: &tokio_postgres::Config) -> Result<tokio_postgres::Clie
 fn own_folder(parent: &Path, owner: Option<Owner>) -> Result<TempDir, ProvisionError> {
     let folder = tempfile::Builder::new().prefix("partywall-pg-").tempdir_in(parent);
     let folder = folder.map_err(ProvisionError::file("making a folder in", parent))?;
+    let closed = fs::Permissions::from_mode(0o700);
+    fs::set_permissions(folder.path(), closed).map_err(ProvisionError::file("closing", folder.path()))?;
     Owner::give(owner, folder.path())?;
     Ok(folder)
 }
@@ -376,10 +383,9 @@ fn free_port() -> Result<u16, ProvisionError> {
     listener.map(|address| address.port()).map_err(ProvisionError::file("finding a free port on", "127.0.0.1"))
 }
 
-impl Cluster {
-    /// The end of the server's log, for a failing test's message.
-    pub fn log_tail(&self) -> String {
-        tail(&self.log_file())
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("folder", &self.folder()).field("port", &self.port).finish_non_exhaustive()
     }
 }
 

@@ -18,7 +18,7 @@ const TABLES: &str = "
 
 async fn apply(cluster: &Cluster) {
     for file in policies::PLAIN {
-        cluster.run("postgres", file.sql).await.unwrap_or_else(|error| panic!("{}: {error:?}", file.name));
+        cluster.run("postgres", file.sql).await.expect(file.name);
     }
 }
 

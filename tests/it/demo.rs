@@ -1,0 +1,108 @@
+//! The demo's preparation: complete, closed to others, and gone afterwards.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Mutex;
+
+use partywall::demo::{DATABASE, DemoOptions, ORGANIZATIONS, PEOPLE, Prepared, prepare};
+use tokio_postgres::{Client, NoTls};
+
+/// The value of a key of a shard, from the configuration that was written.
+fn shard_ports(prepared: &Prepared) -> Vec<u16> {
+    let text = fs::read_to_string(prepared.config_path()).expect("reads");
+    let config: toml::Table = text.parse().expect("is TOML");
+    let shards = config["shards"].as_array().expect("shards");
+    shards.iter().map(|shard| u16::try_from(shard["port"].as_integer().expect("a port")).expect("fits")).collect()
+}
+
+async fn log_in(prepared: &Prepared, shard: usize, user: &str, secret: &str) -> Client {
+    let password = fs::read_to_string(prepared.folder().join("secrets").join(format!("shard_{}.{secret}", shard + 1)));
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(shard_ports(prepared)[shard]).user(user).dbname(DATABASE);
+    let (client, connection) = config.password(password.expect("reads")).connect(NoTls).await.expect("logs in");
+    tokio::spawn(connection);
+    client
+}
+
+async fn rows(client: &Client, table: &str, org: &str) -> i64 {
+    let sql = format!("SELECT count(*) FROM {table} WHERE org_id = $1");
+    client.query_one(&sql, &[&org]).await.expect("counts").get(0)
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("is there").permissions().mode() & 0o777
+}
+
+fn assert_files(prepared: &Prepared) {
+    let folder = prepared.folder();
+    for name in ["partywall.toml", "policies/tiers.toml", "policies/guard.toml", "tls/ca.crt", "tls/server.crt"] {
+        assert!(folder.join(name).is_file(), "{name}");
+    }
+    for name in ["tls/server.key", "secrets/jwt.key", "secrets/admin.token", "tokens/acme-analyst.jwt"] {
+        assert_eq!(mode(&folder.join(name)), 0o600, "{name} is for its owner only");
+    }
+    for org in ORGANIZATIONS {
+        for person in PEOPLE {
+            let token = fs::read_to_string(folder.join(format!("tokens/{}-{}.jwt", org.id, person.role)));
+            assert_eq!(prepared.token(org.id, person.name), token.ok().as_deref());
+        }
+    }
+    let banner = prepared.banner();
+    for wanted in ["sslmode=verify-full", "sslmode=require", "globex", "/metrics", "password ey"] {
+        assert!(banner.contains(wanted), "{wanted}");
+    }
+    let ready = format!("ready: postgres://ana@127.0.0.1:{}/app?sslmode=require", prepared.port());
+    assert_eq!(prepared.ready_line(), ready);
+}
+
+#[tokio::test]
+async fn the_demo_is_complete_and_leaves_nothing() {
+    let told = Mutex::new(Vec::new());
+    let options = DemoOptions { port: 0, admin_port: 0, data: None };
+    let progress = |line: &str| told.lock().expect("not poisoned").push(line.to_owned());
+    let prepared = prepare(&options, &progress).await.expect("prepares");
+    assert!(told.lock().expect("not poisoned").len() >= 4, "a line for each step");
+    assert_files(&prepared);
+
+    for (number, _) in shard_ports(&prepared).iter().enumerate() {
+        let operator = log_in(&prepared, number, "postgres", "superuser").await;
+        let app = log_in(&prepared, number, "partywall_app", "password").await;
+        for org in ORGANIZATIONS {
+            app.query("SELECT set_config('app.current_org_id', '', false)", &[]).await.expect("has no context");
+            for table in ["pipelines", "datasets", "runs", "quality_results"] {
+                let there = rows(&operator, table, org.id).await;
+                assert_eq!(there > 0, org.shard == number, "{table} of {} on shard {number}", org.id);
+                assert_eq!(rows(&app, table, org.id).await, 0, "{table} of {} without a context", org.id);
+            }
+            app.query("SELECT set_config('app.current_org_id', $1, false)", &[&org.id]).await.expect("has a context");
+            let own = rows(&app, "runs", org.id).await;
+            let expected = if org.shard == number { i64::from(org.pipelines * org.runs_per_pipeline) } else { 0 };
+            assert_eq!(own, expected, "runs of {}", org.id);
+            let others: i64 = app.query_one("SELECT count(*) FROM runs", &[]).await.expect("counts").get(0);
+            assert_eq!(others, own, "{} sees only itself", org.id);
+        }
+    }
+    let folder = prepared.folder().to_owned();
+    drop(prepared);
+    assert!(!folder.exists());
+}
+
+#[tokio::test]
+async fn a_folder_of_ones_own_keeps_the_configuration_but_no_cluster() {
+    let parent = tempfile::tempdir().expect("a folder");
+    // As root, Postgres runs as another user, who has to get through.
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o755)).expect("opens it");
+    let options = DemoOptions { port: 0, admin_port: 0, data: Some(parent.path().to_owned()) };
+    let prepared = prepare(&options, &|_| {}).await.expect("prepares");
+    let clusters = |path: &Path| {
+        let entries = fs::read_dir(path).expect("lists").map(|entry| entry.expect("is there").file_name());
+        entries.filter(|name| name.to_string_lossy().starts_with("partywall-pg-")).count()
+    };
+    assert_eq!(clusters(parent.path()), 2);
+    drop(prepared);
+    assert_eq!(clusters(parent.path()), 0);
+    assert!(parent.path().join("partywall.toml").is_file());
+    // The same folder again: its configuration is the demo's own.
+    prepare(&options, &|_| {}).await.expect("prepares again");
+}
