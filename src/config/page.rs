@@ -29,6 +29,12 @@ pub enum Need {
     File(PathBuf),
     /// A readable secret.
     Secret(SecretRef),
+    /// A readable secret that signs tokens.
+    SigningSecret(SecretRef),
+    /// A readable PEM file of public keys.
+    PublicKeys(PathBuf),
+    /// A readable JWKS document.
+    KeySet(PathBuf),
     /// The directory of a file that will be written.
     DirectoryOf(PathBuf),
 }

@@ -8,6 +8,7 @@ use super::meant::{
     UnknownOrganizations,
 };
 use super::natural::natural_order;
+use super::page::Need;
 use super::policies::names;
 use super::policy::Tiers;
 use super::sections::NAME_BYTES_MAX;
@@ -87,7 +88,7 @@ fn shard<'t>(table: Table<'t>, around: &Around<'_>) -> Placed<'t, Shard> {
         port: table.number("port", 1..=65_535).and_then(|port| u16::try_from(port).ok()).unwrap_or(default.port),
         database: table.checked("database", identifier).unwrap_or(default.database),
         user: table.checked("user", identifier).unwrap_or(default.user),
-        password: table.secret("password_file", "password_env"),
+        password: table.secret("password_file", "password_env", Need::Secret),
         tls: table.word("tls", &modes).unwrap_or(default.tls),
         tls_ca_file: table.file("tls_ca_file"),
         pool_size: table.count("pool_size", 1..=10_000).unwrap_or(default.pool_size),

@@ -22,6 +22,8 @@ const GUARD: &str = include_str!("../../policies/guard.toml");
 #[derive(Debug)]
 pub struct Survey {
     config: Config,
+    /// The main file, as its faults name it.
+    pub main: String,
     /// Every fault, in the order of the files and their lines.
     pub faults: Vec<Fault>,
     /// Every file and variable that the configuration names, faults or not.
@@ -56,7 +58,13 @@ pub fn survey(sources: &Sources) -> Survey {
         config
     };
     let main_notes = page.close();
-    let mut survey = Survey { config, faults: Vec::new(), named: Vec::new(), keys: Default::default() };
+    let mut survey = Survey {
+        config,
+        main: main_path.display().to_string(),
+        faults: Vec::new(),
+        named: Vec::new(),
+        keys: Default::default(),
+    };
     for (nth, notes) in [main_notes, tier_notes, guard_notes].into_iter().enumerate() {
         survey.faults.extend(notes.faults);
         survey.named.extend(notes.named);

@@ -6,7 +6,7 @@ use super::meant::{
     Admin, Audit, Auth, Breach, Check, ClaimNames, ContextNames, KeySource, Listen, Log, LogFormat, LogLevel, OnExpiry,
     PlaintextPasswords, Pool, PoolMode, StatementAudit, TlsFiles,
 };
-use super::page::Page;
+use super::page::{Need, Page};
 use super::policy::GuardPolicy;
 use super::table::Table;
 
@@ -115,8 +115,8 @@ fn key_source(table: &Table<'_>) -> Option<KeySource> {
     // Without a type nobody knows which keys belong: saying that once is enough.
     let source = match table.word("type", &types)? {
         SourceType::Hs256 => hs256(table),
-        SourceType::Pem => public_file(table).map(|file| KeySource::Pem { file }),
-        SourceType::JwksFile => public_file(table).map(|file| KeySource::JwksFile { file }),
+        SourceType::Pem => public_file(table, Need::PublicKeys).map(|file| KeySource::Pem { file }),
+        SourceType::JwksFile => public_file(table, Need::KeySet).map(|file| KeySource::JwksFile { file }),
         SourceType::JwksUrl => jwks_url(table),
     };
     table.close();
@@ -126,19 +126,19 @@ fn key_source(table: &Table<'_>) -> Option<KeySource> {
 fn hs256(table: &Table<'_>) -> Option<KeySource> {
     table.refuse_inline("secret", "file or env");
     table.refuse_inline("key", "file or env");
-    let secret = table.secret("file", "env");
+    let secret = table.secret("file", "env", Need::SigningSecret);
     if !table.has("env") && table.sound(&["secret", "key"]) {
         table.require("file", "file or env: where the secret is");
     }
     secret.map(|secret| KeySource::Hs256 { secret })
 }
 
-fn public_file(table: &Table<'_>) -> Option<PathBuf> {
+fn public_file(table: &Table<'_>, need: fn(PathBuf) -> Need) -> Option<PathBuf> {
     table.refuse_inline("key", "file");
     if table.sound(&["key"]) {
         table.require("file", "the path of the public key");
     }
-    table.file("file")
+    table.path("file", need)
 }
 
 fn jwks_url(table: &Table<'_>) -> Option<KeySource> {
@@ -285,7 +285,7 @@ pub(super) fn audit(root: &Table<'_>) -> Audit {
     let default = Audit::default();
     let which = [("all", StatementAudit::All), ("writes", StatementAudit::Writes), ("none", StatementAudit::None)];
     let audit = Audit {
-        file: table.output("file").or(default.file),
+        file: table.path("file", Need::DirectoryOf).or(default.file),
         statements: table.word("statements", &which).unwrap_or(default.statements),
     };
     table.close();

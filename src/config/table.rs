@@ -211,15 +211,13 @@ impl<'t> Table<'t> {
 
     /// The path of a file that must be readable.
     pub(super) fn file(&self, key: &'static str) -> Option<PathBuf> {
-        let path = self.page.resolve(&self.text(key)?);
-        self.page.need(self.line_of(key), self.dotted(key), Need::File(path.clone()));
-        Some(path)
+        self.path(key, Need::File)
     }
 
-    /// The path of a file that will be written.
-    pub(super) fn output(&self, key: &'static str) -> Option<PathBuf> {
+    /// A path, of which `need` says what must be there.
+    pub(super) fn path(&self, key: &'static str, need: fn(PathBuf) -> Need) -> Option<PathBuf> {
         let path = self.page.resolve(&self.text(key)?);
-        self.page.need(self.line_of(key), self.dotted(key), Need::DirectoryOf(path.clone()));
+        self.page.need(self.line_of(key), self.dotted(key), need(path.clone()));
         Some(path)
     }
 
@@ -229,7 +227,12 @@ impl<'t> Table<'t> {
     }
 
     /// A secret by file, or by environment variable, but not both.
-    pub(super) fn secret(&self, file_key: &'static str, env_key: &'static str) -> Option<SecretRef> {
+    pub(super) fn secret(
+        &self,
+        file_key: &'static str,
+        env_key: &'static str,
+        need: fn(SecretRef) -> Need,
+    ) -> Option<SecretRef> {
         let file = self.text(file_key).map(|text| (file_key, SecretRef::File(self.page.resolve(&text))));
         let env = self.checked(env_key, variable_name).map(|name| (env_key, SecretRef::Env(name)));
         if self.has(file_key) && self.has(env_key) {
@@ -237,7 +240,7 @@ impl<'t> Table<'t> {
             return None;
         }
         let (key, secret) = file.or(env)?;
-        self.page.need(self.line_of(key), self.dotted(key), Need::Secret(secret.clone()));
+        self.page.need(self.line_of(key), self.dotted(key), need(secret.clone()));
         Some(secret)
     }
 

@@ -263,6 +263,12 @@ fn numbers_are_held_to_their_ranges() {
 }
 
 #[test]
+fn clocks_may_differ_by_five_minutes_at_most() {
+    let line = only_fault(&sources(&format!("[auth]\nleeway_s = 301\n{LEAST}")));
+    assert!(line.starts_with("etc/partywall.toml:2: auth.leeway_s: out of range"), "{line}");
+}
+
+#[test]
 fn secrets_are_never_written_into_the_file() {
     for (text, key) in [
         (LEAST.replace("env = \"JWT_KEY\"", "secret = \"hunter2\""), "auth.keys[1].secret"),
@@ -517,7 +523,7 @@ fn what_the_file_names_is_known_with_its_place() {
         ("shards[1].password_file", Need::Secret(SecretRef::File("etc/secrets/shard_1.password".into()))),
         ("shards[1].tls_ca_file", Need::File("etc/tls/ca.crt".into())),
         ("admin.token_file", Need::File("etc/secrets/admin.token".into())),
-        ("auth.keys[1].file", Need::Secret(SecretRef::File("etc/secrets/jwt.key".into()))),
+        ("auth.keys[1].file", Need::SigningSecret(SecretRef::File("etc/secrets/jwt.key".into()))),
         ("audit.file", Need::DirectoryOf("etc/audit.jsonl".into())),
     ];
     assert_eq!(named, expected.iter().map(|(key, need)| (*key, need)).collect::<Vec<_>>());
