@@ -11,11 +11,10 @@ use super::options;
 const APPLICATION_NAME_BYTES_MAX: usize = 63;
 const SETTINGS_MAX: usize = 64;
 
-/// Settings that belong to the wall, whatever the configuration says.
-const RESERVED: [&str; 14] = [
+/// Settings that no session has to itself. The guard judges every other one, and its value, once it knows who asks.
+const NEVER: [&str; 11] = [
     "role",
     "session_authorization",
-    "row_security",
     "is_superuser",
     "session_replication_role",
     "local_preload_libraries",
@@ -23,12 +22,12 @@ const RESERVED: [&str; 14] = [
     "shared_preload_libraries",
     "dynamic_library_path",
     "allow_system_table_mods",
-    "standard_conforming_strings",
     "backslash_quote",
     "exit_on_error",
-    "ignore_system_indexes",
 ];
-const RESERVED_PREFIXES: [&str; 2] = ["app.", "partywall."];
+/// Settings that are on, and stay on.
+const ALWAYS_ON: [&str; 2] = ["row_security", "standard_conforming_strings"];
+const OWN_PREFIXES: [&str; 2] = ["app.", "partywall."];
 
 /// What a client asked for at start-up. Nothing of it is proven: `user` is a label until a token says who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,24 +43,26 @@ pub struct StartupParameters {
     pub settings: Vec<(String, String)>,
 }
 
-/// The settings that no client may set: the wall's own, and those that carry the tenant's context.
+/// The settings that no client may set: the wall's own, and all that stand beside the tenant's context.
 #[derive(Debug, Clone)]
 pub struct Reserved {
-    context: [String; 5],
+    prefixes: Vec<String>,
 }
 
 impl Reserved {
-    /// The wall's own settings, and the names that the configuration gives the context.
+    /// The wall's own settings, and the prefixes under which the configuration has put the context.
     pub fn new(names: &ContextNames) -> Self {
         let ContextNames { organization, user, project, roles, permissions } = names;
-        Self { context: [organization, user, project, roles, permissions].map(|name| name.to_ascii_lowercase()) }
+        let prefix = |name: &str| format!("{}.", name.split('.').next().unwrap_or(name).to_ascii_lowercase());
+        let mut prefixes: Vec<_> = [organization, user, project, roles, permissions].map(|name| prefix(name)).into();
+        prefixes.extend(OWN_PREFIXES.map(str::to_owned));
+        prefixes.sort_unstable();
+        prefixes.dedup();
+        Self { prefixes }
     }
 
-    /// Whether `name`, in lower case, is reserved.
-    pub fn holds(&self, name: &str) -> bool {
-        RESERVED.contains(&name)
-            || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || self.context.iter().any(|reserved| reserved == name)
+    fn holds(&self, name: &str) -> bool {
+        NEVER.contains(&name) || self.prefixes.iter().any(|prefix| name.starts_with(prefix))
     }
 }
 
@@ -98,7 +99,11 @@ impl StartupParameters {
                 "a start-up parameter has a name that no setting can have",
             ));
         }
-        if reserved.holds(&name) {
+        let always_on = ALWAYS_ON.contains(&name.as_str());
+        if always_on && value.eq_ignore_ascii_case("on") {
+            return Ok(());
+        }
+        if always_on || reserved.holds(&name) {
             let words = format!("permission denied to set parameter \"{name}\"");
             return Err(Refusal::new(Kind::Forbidden, words).fatal());
         }
@@ -226,7 +231,8 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_wall_cannot_be_set_however_it_is_spelled() {
-        for name in RESERVED.into_iter().chain(["app.current_org_id", "APP.x", "partywall.seal", "acme.current_org"]) {
+        let names = ["app.current_org_id", "app.x", "partywall.seal", "acme.current_org", "acme.other"];
+        for name in NEVER.into_iter().chain(ALWAYS_ON).chain(names) {
             for parameters in [
                 [(name, "x"), ("jit", "on")],
                 [(&*name.to_ascii_uppercase(), "x"), ("jit", "on")],
@@ -236,6 +242,14 @@ mod tests {
                 let refusal = sort(&parameters).unwrap_err();
                 assert_eq!((refusal.kind(), refusal.is_fatal()), (Kind::Forbidden, true), "{parameters:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_setting_that_stays_on_may_be_set_to_on() {
+        for name in ALWAYS_ON {
+            assert_eq!(settings(&[(name, "ON")]), []);
+            assert_eq!(sort(&[(name, "off")]).unwrap_err().kind(), Kind::Forbidden);
         }
     }
 
