@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, reason = "a helper of a test fails by panicking; inside #[test] clippy knows")]
 
 mod cluster;
+mod front;
 mod demo;
 mod policies;
 mod server_login;
