@@ -14,6 +14,9 @@ use rcgen::{
 
 use super::organizations::shard_name;
 use super::{DATABASE, DemoError, ORGANIZATIONS, PEOPLE, Person, SampleOrganization, file_error};
+use crate::auth::TokenRules;
+use crate::auth::mint::{Grant, SigningKey};
+use crate::config::Auth;
 use crate::provision::random_hex;
 
 /// The configuration's name in the folder.
@@ -129,10 +132,13 @@ fn write_certificate(folder: &Path) -> Result<(), DemoError> {
 
 fn write_tokens(folder: &Path, jwt_key: &str) -> Result<Vec<Token>, DemoError> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let key = SigningKey::from_secret(jwt_key.as_bytes())?;
+    let auth = Auth { issuer: Some(ISSUER.to_owned()), audience: vec![AUDIENCE.to_owned()], ..Auth::default() };
+    let rules = TokenRules::from(&auth);
     let mut tokens = Vec::new();
     for org in ORGANIZATIONS {
         for person in PEOPLE {
-            let text = mint(org, person, jwt_key, now)?;
+            let text = key.mint(&grant(org, person), &rules, now)?;
             put_secret(folder, &token_file(org.id, person.role), &text)?;
             tokens.push(Token { org: org.id, person: person.name, text });
         }
@@ -140,15 +146,15 @@ fn write_tokens(folder: &Path, jwt_key: &str) -> Result<Vec<Token>, DemoError> {
     Ok(tokens)
 }
 
-fn mint(org: SampleOrganization, person: Person, jwt_key: &str, now: u64) -> Result<String, DemoError> {
-    let claims = serde_json::json!({
-        "iss": ISSUER, "aud": AUDIENCE, "sub": person.name, "org": org.id, "project": "warehouse",
-        "roles": [person.role], "iat": now, "exp": now + TOKEN_TTL_S,
-        "jti": format!("demo-{}-{}", org.id, person.name),
-    });
-    let key = jsonwebtoken::EncodingKey::from_secret(jwt_key.as_bytes());
-    let header = jsonwebtoken::Header::default();
-    jsonwebtoken::encode(&header, &claims, &key).map_err(|error| DemoError::Token(error.to_string()))
+fn grant(org: SampleOrganization, person: Person) -> Grant {
+    Grant {
+        org: org.id.to_owned(),
+        user: Some(person.name.to_owned()),
+        project: Some("warehouse".to_owned()),
+        roles: vec![person.role.to_owned()],
+        ttl_s: TOKEN_TTL_S,
+        ..Grant::default()
+    }
 }
 
 fn config(port: u16, admin_port: u16, shards: &[ShardFacts]) -> String {

@@ -16,6 +16,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::auth::mint::MintError;
 use crate::provision::ProvisionError;
 use files::{ShardFacts, Written};
 use place::Place;
@@ -79,7 +80,7 @@ pub enum DemoError {
     Certificate(#[from] rcgen::Error),
     /// No token could be made.
     #[error("making a token: {0}")]
-    Token(String),
+    Token(#[from] MintError),
     /// A task of the preparation was lost.
     #[error("a task of the preparation was lost")]
     Lost,

@@ -4,7 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use partywall::auth::{KeySet, TokenRules, Verifier};
+use partywall::config::{Config, Sources};
 use partywall::demo::{DATABASE, DemoOptions, ORGANIZATIONS, PEOPLE, Prepared, prepare};
 use tokio_postgres::{Client, NoTls};
 
@@ -56,6 +59,28 @@ fn assert_files(prepared: &Prepared) {
     assert_eq!(prepared.ready_line(), ready);
 }
 
+/// The configuration has no fault, and believes the tokens that lie beside it.
+fn assert_configuration(prepared: &Prepared) {
+    let read =
+        |name: &str| (prepared.folder().join(name), fs::read_to_string(prepared.folder().join(name)).expect(name));
+    let (tiers, guard) = (read("policies/tiers.toml"), read("policies/guard.toml"));
+    let sources = Sources { main: read("partywall.toml"), tiers: Some(tiers), guard: Some(guard) };
+    let config = Config::check(&sources).expect("no fault");
+    assert_eq!(config.listen.address.port(), prepared.port());
+    assert_eq!(config.organizations.len(), ORGANIZATIONS.len());
+    let keys = KeySet::from_secret(read("secrets/jwt.key").1.as_bytes()).expect("a key");
+    let verifier = Verifier::new(TokenRules::from(&config.auth), keys);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    for org in ORGANIZATIONS {
+        for person in PEOPLE {
+            let token = prepared.token(org.id, person.name).expect("a token");
+            let identity = verifier.verify(token, now).expect("is believed");
+            assert_eq!(identity.org().as_str(), org.id);
+            assert!(identity.expires_at() > now + 11 * 60 * 60);
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_demo_is_complete_and_leaves_nothing() {
     let told = Mutex::new(Vec::new());
@@ -64,6 +89,7 @@ async fn the_demo_is_complete_and_leaves_nothing() {
     let prepared = prepare(&options, &progress).await.expect("prepares");
     assert!(told.lock().expect("not poisoned").len() >= 4, "a line for each step");
     assert_files(&prepared);
+    assert_configuration(&prepared);
 
     for (number, _) in shard_ports(&prepared).iter().enumerate() {
         let operator = log_in(&prepared, number, "postgres", "superuser").await;

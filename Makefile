@@ -1,0 +1,45 @@
+# The only door: people and CI come in here. `make` alone lists what there is.
+
+CARGO ?= cargo
+# What the demo listens on, and where it lives: make demo PORT=7000 DATA=/tmp/demo
+PORT ?= 6432
+ADMIN_PORT ?= 9432
+DATA ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo build test fmt fmt-check lint doc bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing (Debian and Ubuntu), or name it
+	@scripts/setup build postgres
+
+demo: setup ## two databases, three organizations, one proxy; Ctrl-C removes it all
+	$(CARGO) build --release --quiet
+	@exec target/release/partywall demo --port $(PORT) --admin-port $(ADMIN_PORT) $(if $(DATA),--data $(DATA))
+
+build: setup ## the program, optimized, at target/release/partywall
+	$(CARGO) build --release
+
+test: setup fmt-check lint doc ## everything that has to hold before a change is merged
+	$(CARGO) test
+
+fmt: ## format the sources
+	$(CARGO) fmt
+
+fmt-check:
+	$(CARGO) fmt --check
+
+lint: ## clippy, without a warning
+	$(CARGO) clippy --all-targets -- -D warnings
+
+doc: ## the documentation of the code, at target/doc
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+bench: ## compare with PgBouncer, HAProxy and Postgres alone
+	@scripts/setup build postgres bench
+	benches/run
+
+clean: ## remove what was built
+	$(CARGO) clean
