@@ -16,7 +16,7 @@ setup: ## install what is missing (Debian and Ubuntu), or name it
 	@scripts/setup build postgres
 
 demo: setup ## two databases, three organizations, one proxy; Ctrl-C removes it all
-	$(CARGO) build --release --quiet
+	$(CARGO) build --release
 	@exec target/release/partywall demo --port $(PORT) --admin-port $(ADMIN_PORT) $(if $(DATA),--data $(DATA))
 
 build: setup ## the program, optimized, at target/release/partywall
@@ -35,7 +35,7 @@ lint: ## clippy, without a warning
 	$(CARGO) clippy --all-targets -- -D warnings
 
 doc: ## the documentation of the code, at target/doc
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
 bench: ## compare with PgBouncer, HAProxy and Postgres alone
 	@scripts/setup build postgres bench

@@ -4,6 +4,7 @@
 mod cluster;
 mod front;
 mod demo;
+mod docker;
 mod policies;
 mod server_login;
 mod house;
