@@ -1,5 +1,6 @@
-//! Everything periodic, and everything read from files: the configuration now; keys, directory, metering and reaping.
+//! Everything periodic, and everything read from files: the configuration and keys; directory, metering and reaping.
 
+pub mod keys;
 mod load;
 
 pub use load::{SecretError, load, read_secret};
