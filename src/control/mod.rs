@@ -2,5 +2,7 @@
 
 pub mod keys;
 mod load;
+pub mod logging;
+pub mod observe;
 
 pub use load::{SecretError, load, read_secret};

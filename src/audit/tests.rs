@@ -1,0 +1,234 @@
+//! Tests of the records, the queue's policy and the file.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::*;
+use crate::event::{CloseReason, SessionFacts};
+use crate::ids::{SessionId, ShardName, TierName, UserId};
+use crate::refusal::Kind;
+
+fn facts() -> Arc<SessionFacts> {
+    Arc::new(SessionFacts {
+        session: SessionId(7),
+        org: OrgId::new("org_1").expect("a good name"),
+        user: Some(UserId::new("alice")),
+        tier: TierName::new("pro"),
+        shard: ShardName::new("s1"),
+        address: Some([192, 0, 2, 1].into()),
+        application_name: Some("psql \"x\"\n".into()),
+        tls: true,
+    })
+}
+
+fn statement(class: StatementClass) -> Event {
+    let relations = [Box::from("public.orders"), Box::from("items")];
+    Event::Statement { facts: facts(), class, relations: Arc::new(relations), failed: false }
+}
+
+fn refused(kind: Kind) -> Event {
+    Event::Refused { facts: facts(), kind, message: "near \"hunter2\"".to_owned() }
+}
+
+fn scribe(folder: &tempfile::TempDir, observer: &AuditObserver) -> Scribe {
+    let trail = Trail::open(&folder.path().join("audit.jsonl")).expect("it opens");
+    Scribe { trail, shared: Arc::clone(&observer.shared) }
+}
+
+/// Every line of the file, as JSON; the last one ended too.
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).expect("the file is there");
+    assert!(text.is_empty() || text.ends_with('\n'));
+    text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+#[track_caller]
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(30), "{what} has not come");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn every_record_has_all_keys_and_says_what_happened() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.jsonl");
+    let counters = Arc::new(AuditCounters::default());
+    let (observer, writer) = start(&path, StatementAudit::Writes, Arc::clone(&counters)).expect("it starts");
+    observer.event(&Event::SessionOpened(facts()));
+    observer.event(&statement(StatementClass::Write));
+    observer.event(&statement(StatementClass::Read));
+    observer.event(&refused(Kind::Forbidden));
+    let why = "signature".to_owned();
+    observer.event(&Event::LoginRefused { address: None, org: None, kind: Kind::InvalidToken, why });
+    let reason = CloseReason::ClientTerminate;
+    observer.event(&Event::SessionClosed { facts: facts(), reason, lasted: Duration::from_millis(1500) });
+    writer.stop();
+    let lines = lines(&path);
+    let told: Vec<_> = lines.iter().map(|line| (line["action"].as_str(), line["result"].as_str())).collect();
+    let expected = [
+        ("connect", "success"),
+        ("write", "success"),
+        ("refusal", "denied"),
+        ("connect", "denied"),
+        ("disconnect", "success"),
+    ];
+    assert_eq!(told, expected.map(|(action, result)| (Some(action), Some(result))));
+    let keys =
+        ["timestamp", "org_id", "user_id", "action", "resource", "ip_address", "user_agent", "result", "metadata"];
+    for line in &lines {
+        let line = line.as_object().expect("an object");
+        assert!(line.len() == keys.len() && keys.iter().all(|key| line.contains_key(*key)), "{line:?}");
+    }
+    let write = &lines[1];
+    assert_eq!(write["org_id"], "org_1");
+    assert_eq!(write["user_id"], "alice");
+    assert_eq!(write["resource"], "relation/public.orders");
+    assert_eq!(write["ip_address"], "192.0.2.1");
+    assert_eq!(write["user_agent"], "psql \"x\"\n");
+    let timestamp = write["timestamp"].as_str().expect("text");
+    assert!(timestamp.len() == "2026-01-01T00:00:00.000Z".len() && timestamp.ends_with('Z'), "{timestamp}");
+    assert_eq!(lines[4]["metadata"]["lasted_ms"], 1500);
+    assert_eq!(counters.written_total.load(Relaxed), 5);
+}
+
+#[test]
+fn words_that_may_repeat_a_statement_are_not_recorded() {
+    let record = |kind| record::line(SystemTime::now(), &refused(kind)).expect("a line");
+    for kind in [Kind::Syntax, Kind::InvalidParameter, Kind::ProtocolViolation, Kind::Internal] {
+        assert!(!record(kind).contains("hunter2"), "{kind:?}");
+    }
+    assert!(record(Kind::Forbidden).contains("hunter2"));
+}
+
+#[test]
+fn long_words_are_cut_and_many_relations_counted() {
+    let why = "ü".repeat(5000);
+    let event = Event::LoginRefused { address: None, org: None, kind: Kind::InvalidToken, why };
+    let line = record::line(SystemTime::now(), &event).expect("a line");
+    assert_eq!(line.matches('ü').count(), 512);
+    let relations = (0..100).map(|n| format!("t{n}").into_boxed_str()).collect();
+    let event = Event::Statement { facts: facts(), class: StatementClass::Read, relations, failed: true };
+    let line: Value = serde_json::from_str(&record::line(SystemTime::now(), &event).expect("a line")).expect("JSON");
+    assert_eq!(line["metadata"]["relations_more"], 36);
+    assert_eq!(line["result"], "failure");
+}
+
+#[test]
+fn statements_give_way_to_refusals_and_what_is_lost_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let counters = Arc::new(AuditCounters::default());
+    let (observer, receiver) = channel(8, StatementAudit::All, Arc::clone(&counters));
+    let scribe = scribe(&folder, &observer);
+    for _ in 0..10 {
+        observer.event(&statement(StatementClass::Read));
+    }
+    assert_eq!(counters.statements_dropped_total.load(Relaxed), 4, "statements use three quarters");
+    for _ in 0..5 {
+        observer.event(&refused(Kind::Forbidden));
+    }
+    assert_eq!(counters.security_dropped_total.load(Relaxed), 3, "refusals use all of it");
+    drop(observer);
+    scribe.run(&receiver);
+    let lines = lines(&folder.path().join("audit.jsonl"));
+    let gaps: Vec<_> = lines.iter().filter(|line| line["action"] == "audit_gap").collect();
+    assert_eq!(gaps.len(), 1);
+    assert_eq!(gaps[0]["metadata"]["security_records"], 3);
+    assert_eq!(gaps[0]["metadata"]["statement_records"], 4);
+    assert_eq!(lines.len(), 9);
+}
+
+#[test]
+fn a_file_that_was_renamed_is_made_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (path, old) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));
+    let (observer, writer) = start(&path, StatementAudit::None, Arc::default()).expect("it starts");
+    observer.event(&Event::SessionOpened(facts()));
+    wait_until("the first line", || lines(&path).len() == 1);
+    fs::rename(&path, &old).expect("it can be renamed");
+    wait_until("the new file", || path.exists());
+    observer.event(&Event::SessionOpened(facts()));
+    writer.stop();
+    assert_eq!((lines(&old).len(), lines(&path).len()), (1, 1));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_keeps_a_bounded_rest_and_tells_the_gap() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (observer, _receiver) = channel(8, StatementAudit::All, Arc::default());
+    let mut scribe = scribe(&folder, &observer);
+    let line = "x".repeat(1000);
+    let mut taken = 0;
+    while scribe.trail.append(&line) {
+        taken += 1;
+    }
+    assert!((1000..1050).contains(&taken), "about a megabyte is kept, not {taken} lines of a thousand");
+    while scribe.trail.append("y") {
+        taken += 1;
+    }
+    scribe.shared.lost(Importance::Security, 2);
+    scribe.tell_gap();
+    assert_eq!(scribe.shared.gap.security.load(Relaxed), 2, "it is kept until there is space");
+    scribe.flush();
+    scribe.tell_gap();
+    scribe.flush();
+    let text = fs::read_to_string(folder.path().join("audit.jsonl")).expect("the file is there");
+    assert_eq!(text.lines().count(), taken + 1);
+    assert!(text.lines().last().is_some_and(|last| last.contains("audit_gap")));
+}
+
+#[test]
+fn a_device_without_space_counts_failures_and_loses_nothing_silently() {
+    let full = Path::new("/dev/full");
+    if !full.exists() {
+        return;
+    }
+    let counters = Arc::new(AuditCounters::default());
+    let (observer, _receiver) = channel(8, StatementAudit::All, Arc::clone(&counters));
+    let trail = Trail::open(full).expect("it opens");
+    let mut scribe = Scribe { trail, shared: Arc::clone(&observer.shared) };
+    scribe.shared.queued.fetch_add(1, Relaxed);
+    let event = Event::SessionOpened(facts());
+    scribe.write(&Entry { at: SystemTime::now(), importance: Importance::Security, event });
+    scribe.flush();
+    scribe.flush();
+    assert_eq!(counters.write_failures_total.load(Relaxed), 2);
+    assert_eq!(counters.written_total.load(Relaxed), 0);
+}
+
+#[test]
+fn the_file_is_for_its_owner_alone_and_a_missing_folder_is_told() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.jsonl");
+    drop(start(&path, StatementAudit::None, Arc::default()).expect("it starts"));
+    assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o600);
+    let missing = folder.path().join("none/audit.jsonl");
+    assert!(matches!(start(&missing, StatementAudit::None, Arc::default()), Err(AuditError::Open { .. })));
+}
+
+#[test]
+fn what_comes_after_the_end_is_counted_as_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let counters = Arc::new(AuditCounters::default());
+    let (observer, writer) =
+        start(&folder.path().join("audit.jsonl"), StatementAudit::All, Arc::clone(&counters)).expect("it starts");
+    writer.stop();
+    observer.event(&Event::SessionOpened(facts()));
+    assert_eq!(counters.security_dropped_total.load(Relaxed), 1);
+}
+
+#[test]
+fn only_the_statements_asked_for_are_wanted() {
+    use StatementClass::{Copy, Ddl, Read, Session, Transaction, Utility, Write};
+    let wanted = |statements| {
+        let all = StatementClass::ALL.into_iter();
+        all.filter(|class| wants(statements, *class)).collect::<Vec<_>>()
+    };
+    assert_eq!(wanted(StatementAudit::All), [Read, Write, Ddl, Transaction, Session, Copy, Utility]);
+    assert_eq!(wanted(StatementAudit::Writes), [Write, Ddl, Copy, Utility]);
+    assert_eq!(wanted(StatementAudit::None), []);
+}
