@@ -1,1 +1,109 @@
-//! Being built.
+//! The guard: judges SQL by PostgreSQL's own grammar before a server sees it. It alone knows SQL.
+//!
+//! A text is parsed ([`parse`]), each statement must stand on the list of allowed kinds ([`statements`]), and every node
+//! below it is visited ([`walk`]): what is not known is refused. The answer says what the statement touches and what it
+//! changes in the session; the session acts on that, the guard remembers nothing of sessions. No I/O, no clock.
+
+mod cache;
+mod calls;
+mod definitions;
+mod facts;
+mod functions;
+mod no;
+mod parse;
+mod relations;
+mod rights;
+mod session_statements;
+mod settings;
+mod statements;
+mod tree;
+mod verdict;
+mod walk;
+
+use std::sync::Arc;
+
+use crate::config::GuardPolicy;
+use crate::refusal::{Kind, Refusal};
+
+pub use facts::RELATIONS_MAX;
+pub use rights::{Relations, Rights};
+pub use settings::TIER_LIMITS;
+pub use verdict::{Change, Set, Statement, Taints, Value, Verdict};
+
+/// The most statements in one text.
+const STATEMENTS_MAX: usize = 10_000;
+
+/// The lists that judge.
+#[derive(Debug)]
+struct Rules {
+    functions: functions::Functions,
+    relations: relations::SystemRelations,
+    settings: settings::Settings,
+}
+
+/// The judge of SQL. Shared by all sessions; immutable but for its memory of verdicts.
+#[derive(Debug)]
+pub struct Guard {
+    policy: GuardPolicy,
+    rules: Rules,
+    statement_bytes_max: usize,
+    cache: cache::VerdictCache,
+}
+
+impl Guard {
+    /// A guard by `policy`. `context_names` are the settings that carry the tenant context: they, everything under
+    /// their prefixes, and everything under `partywall.` are nobody's to set.
+    pub fn new(policy: &GuardPolicy, context_names: &[String], statement_bytes_max: usize) -> Self {
+        let rules = Rules {
+            functions: functions::Functions::new(),
+            relations: relations::SystemRelations::new(),
+            settings: settings::Settings::new(context_names),
+        };
+        Self { policy: policy.clone(), rules, statement_bytes_max, cache: cache::VerdictCache::new() }
+    }
+
+    /// What a token with these roles and permissions may do, with shared tables; see [`Rights::with_isolation`].
+    pub fn rights<R: AsRef<str>, P: AsRef<str>>(&self, roles: &[R], permissions: &[P]) -> Rights {
+        Rights::new(&self.policy, roles, permissions)
+    }
+
+    /// Judges a text. A verdict says that all of it may be sent to the server as it is, but for the changes that the
+    /// session must handle itself ([`Change::ResetAll`], [`Change::DiscardAll`]).
+    ///
+    /// Refusals: 54000 too long or too large, 42601 does not parse (the parser's words and position), 0A000 not
+    /// supported, 25006 a write without the right to write, 42501 everything else.
+    pub fn judge(&self, sql: &str, rights: &Rights) -> Result<Arc<Verdict>, Refusal> {
+        if let Some(verdict) = self.cache.get(sql, rights) {
+            return Ok(verdict);
+        }
+        let verdict = Arc::new(parse::without_panic(|| self.judge_anew(sql, rights))??);
+        self.cache.insert(sql, rights, &verdict);
+        Ok(verdict)
+    }
+
+    /// Whether a session may give a setting this value, as start-up parameters do: the change to remember, with its
+    /// name in PostgreSQL's spelling.
+    pub fn may_set(&self, name: &str, value: &str, rights: &Rights) -> Result<Set, Refusal> {
+        let name = settings::canonical(name);
+        let value = Value::Literal(value.into());
+        match self.rules.settings.may_set(&name, &value, rights) {
+            Ok(magnitude) => Ok(Set { name, value, local: Some(false), magnitude }),
+            Err(no) => Err(no.into_refusal("")),
+        }
+    }
+
+    fn judge_anew(&self, sql: &str, rights: &Rights) -> Result<Verdict, Refusal> {
+        let tree = parse::parse(sql, self.statement_bytes_max)?;
+        if tree.len() > STATEMENTS_MAX {
+            let message = format!("the text has more than the {STATEMENTS_MAX} statements that the guard reads");
+            return Err(Refusal::new(Kind::StatementTooLarge, message).with_hint("Send it in several parts."));
+        }
+        let mut facts = facts::Facts::default();
+        let mut walk = walk::Walk::new(&self.rules, rights, &mut facts);
+        tree.stmts().try_for_each(|statement| walk.statement(statement)).map_err(|no| no.into_refusal(sql))?;
+        Ok(facts.into_verdict())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Calls of functions, in any spelling: by name, or as if a column were named like one.
+
+use pg_raw_parse::Node;
+use pg_raw_parse::list::NodeList;
+use pg_raw_parse::nodes::FuncCall;
+
+use super::functions::{Function, Why};
+use super::no::{Answer, No};
+use super::settings;
+use super::verdict::{Change, Set, Taints, Value};
+use super::walk::{Constant, Walk, constant};
+use crate::refusal::Kind;
+
+impl<'a> Walk<'_, 'a> {
+    /// Judges a call.
+    pub fn call(&mut self, call: &'a FuncCall) -> Answer {
+        let (schema, name) = function_name(call.funcname());
+        let foreign = schema.is_some_and(|schema| schema.starts_with("pg_") && schema != "pg_catalog");
+        if foreign {
+            return Err(No::forbidden(format!("function \"{name}\" is refused: it is in a temporary schema")));
+        }
+        let function = match self.rules.functions.call(schema, name) {
+            Function::SetConfig if self.is_accepted(call) => return Ok(()),
+            Function::Rewrite if call.args().len() >= 3 && !call.func_variadic => return Ok(()),
+            function => function,
+        };
+        self.function(function, name, call.location)
+    }
+
+    /// Judges a name behind a dot: PostgreSQL takes it for a function of what stands before, where no column has it.
+    pub fn field(&mut self, name: &str, location: i32) -> Answer {
+        let function = self.rules.functions.column(name);
+        self.function(function, name, location)
+    }
+
+    fn function(&mut self, function: Function, name: &str, location: i32) -> Answer {
+        match function {
+            Function::Plain => Ok(()),
+            Function::Refused(why) => Err(refused(name, why)),
+            Function::Rewrite => Err(refused(name, Why::RunsText)),
+            Function::SetConfig => Err(No::forbidden("set_config is refused here: it must stand alone in SELECT")
+                .hint("Write SELECT set_config('name', 'value', false), or use SET.")),
+            Function::Seed => {
+                self.facts.taint(Taints::SEED);
+                Ok(())
+            }
+            Function::NextValue => {
+                self.facts.taint(Taints::SEQUENCES);
+                Ok(())
+            }
+            Function::CurrentValue => {
+                self.facts.reads_sequence_state = true;
+                Ok(())
+            }
+            Function::SetValue => self.set_value(),
+            Function::AdvisoryLock { session } => self.advisory_lock(session),
+            Function::AdvisoryUnlock { all } => {
+                self.facts.changes.push(Change::AdvisoryUnlock { all });
+                Ok(())
+            }
+            Function::Notify => self.notify(),
+        }
+        .map_err(|no| no.at(location))
+    }
+
+    fn set_value(&mut self) -> Answer {
+        if self.rights.shares_tables() {
+            return Err(No::forbidden("setval is refused where sequences are shared with others")
+                .hint("Insert the values that you need."));
+        }
+        if self.rights.is_read_only() {
+            return Err(No::new(Kind::ReadOnly, "this session may only read"));
+        }
+        self.facts.wrote = true;
+        self.facts.taint(Taints::SEQUENCES);
+        Ok(())
+    }
+
+    fn advisory_lock(&mut self, session: bool) -> Answer {
+        if self.rights.shares_database() {
+            return Err(No::forbidden("advisory locks are refused in a database shared with others")
+                .hint("Lock a row of your own with SELECT … FOR UPDATE."));
+        }
+        if session {
+            self.facts.taint(Taints::ADVISORY_LOCK);
+        }
+        self.facts.changes.push(Change::AdvisoryLock { session });
+        Ok(())
+    }
+
+    /// Judges NOTIFY in either form.
+    pub fn notify(&mut self) -> Answer {
+        if self.rights.shares_database() {
+            return Err(No::forbidden("NOTIFY is refused in a database shared with others: they would hear it")
+                .hint("Use a queue of your own, in a table."));
+        }
+        self.facts.changes.push(Change::Notify);
+        Ok(())
+    }
+
+    /// Judges a call of `set_config` that stands alone in a SELECT. `from_settings` is the name that the statement
+    /// compares `pg_settings.name` with, where it reads the name from there.
+    pub fn set_config(&mut self, call: &'a FuncCall, from_settings: Option<&str>) -> Answer {
+        let mut arguments = call.args().iter();
+        let (Some(name), Some(value), Some(local), None) =
+            (arguments.next(), arguments.next(), arguments.next(), arguments.next())
+        else {
+            return Ok(()); // no such function; the walk refuses what is not accepted
+        };
+        if call.func_variadic
+            || call.agg_star
+            || [name, value, local].iter().any(|a| matches!(a, Node::NamedArgExpr(_)))
+        {
+            return Ok(());
+        }
+        let name = match (constant(name), from_settings) {
+            (Constant::Text(name), _) => name,
+            (_, Some(name)) if is_column(call.args().get(0), "name") => name,
+            _ => {
+                return Err(No::forbidden(
+                    "set_config is refused: the name of the setting must be written as a constant",
+                )
+                .hint("Write the name in quotes: set_config('TimeZone', …, false).")
+                .at(call.location));
+            }
+        };
+        let name = settings::canonical(name);
+        let local = match constant(local) {
+            Constant::Boolean(local) => Some(local),
+            _ => None,
+        };
+        let no_at = |no: No| no.at(call.location);
+        match config_value(value) {
+            None => {
+                self.rules.settings.may_reset(&name, self.rights).map_err(no_at)?;
+                self.facts.changes.push(Change::Reset { name, local: local.unwrap_or(false) });
+            }
+            Some(value) => self.set(name, value, local).map_err(no_at)?,
+        }
+        self.accepted.insert(std::ptr::from_ref(call));
+        Ok(())
+    }
+
+    /// Judges one setting's new value and remembers it.
+    pub fn set(&mut self, name: Box<str>, value: Value, local: Option<bool>) -> Answer {
+        let magnitude = self.rules.settings.may_set(&name, &value, self.rights)?;
+        if name.contains('.') {
+            self.facts.taint(Taints::CUSTOM_SETTING);
+        }
+        if *name == *"seed" {
+            self.facts.taint(Taints::SEED);
+        }
+        self.facts.changes.push(Change::Set(Set { name, value, local, magnitude }));
+        Ok(())
+    }
+}
+
+/// Whether a node is a column of this name, with or without a relation before it.
+fn is_column(node: Option<Node<'_>>, name: &str) -> bool {
+    match node {
+        Some(Node::ColumnRef(column)) => column.fields().iter().next_back().and_then(Node::as_str) == Some(name),
+        _ => false,
+    }
+}
+
+/// The value given to `set_config`; none for NULL, which resets.
+fn config_value(node: Node<'_>) -> Option<Value> {
+    match constant(node) {
+        Constant::Text(text) => Some(Value::Literal(text.into())),
+        Constant::Null => None,
+        Constant::Parameter(number) => Some(Value::Parameter(number)),
+        Constant::Integer(_) | Constant::Boolean(_) | Constant::Other => Some(Value::Unknown),
+    }
+}
+
+/// A function's schema, if the text names it, and its name.
+fn function_name(names: &NodeList) -> (Option<&str>, &str) {
+    let mut parts = names.iter().rev().filter_map(Node::as_str);
+    let name = parts.next().unwrap_or_default();
+    (parts.next(), name)
+}
+
+fn refused(name: &str, why: Why) -> No {
+    No::forbidden(format!("function \"{name}\" is refused: {}", why.reason())).hint(why.hint())
+}

@@ -1,0 +1,100 @@
+//! What the guard gathers while it walks one text, before it becomes a verdict.
+
+use super::verdict::{Change, Statement, Taints, Verdict};
+use crate::event::StatementClass;
+
+/// At most so many relations are named in a verdict; rights are checked on every one.
+pub const RELATIONS_MAX: usize = 64;
+
+/// Everything found so far in a text.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub reads: Vec<Box<str>>,
+    pub writes: Vec<Box<str>>,
+    pub statements: Vec<Statement>,
+    /// Changes of the statement that is being judged.
+    pub changes: Vec<Change>,
+    pub taints: Taints,
+    pub grows_data: bool,
+    pub reads_sequence_state: bool,
+    /// The statement that is being judged writes rows.
+    pub wrote: bool,
+    /// The statement that is being judged makes a table (SELECT … INTO).
+    pub defined: bool,
+}
+
+impl Facts {
+    /// Remembers a relation that is read.
+    pub fn read(&mut self, schema: Option<&str>, name: &str) {
+        note(&mut self.reads, schema, name);
+    }
+
+    /// Remembers a relation that is written.
+    pub fn write(&mut self, schema: Option<&str>, name: &str) {
+        self.wrote = true;
+        note(&mut self.writes, schema, name);
+    }
+
+    /// Remembers what may be left behind on the connection.
+    pub fn taint(&mut self, taint: Taints) {
+        self.taints = self.taints | taint;
+    }
+
+    /// Closes the statement that is being judged.
+    pub fn statement(&mut self, class: StatementClass) {
+        let changes = std::mem::take(&mut self.changes).into_boxed_slice();
+        self.statements.push(Statement { class, changes });
+        self.wrote = false;
+        self.defined = false;
+    }
+
+    /// The class of what was walked, where the statement is one that reads or writes rows.
+    pub fn class(&self) -> StatementClass {
+        match (self.defined, self.wrote) {
+            (true, _) => StatementClass::Ddl,
+            (false, true) => StatementClass::Write,
+            (false, false) => StatementClass::Read,
+        }
+    }
+
+    /// The verdict on the whole text.
+    pub fn into_verdict(self) -> Verdict {
+        let heaviest = self.statements.iter().map(Statement::class).max_by_key(|class| weight(*class));
+        Verdict {
+            class: heaviest.unwrap_or(StatementClass::Utility),
+            statements: self.statements.into(),
+            reads: self.reads.into(),
+            writes: self.writes.into(),
+            taints: self.taints,
+            grows_data: self.grows_data,
+            reads_sequence_state: self.reads_sequence_state,
+        }
+    }
+}
+
+/// Which class names a text of several statements.
+const fn weight(class: StatementClass) -> u8 {
+    match class {
+        StatementClass::Ddl => 6,
+        StatementClass::Write => 5,
+        StatementClass::Copy => 4,
+        StatementClass::Read => 3,
+        StatementClass::Utility => 2,
+        StatementClass::Session => 1,
+        StatementClass::Transaction => 0,
+    }
+}
+
+fn note(list: &mut Vec<Box<str>>, schema: Option<&str>, name: &str) {
+    let same = |known: &str| match schema {
+        None => known == name,
+        Some(schema) => known.strip_prefix(schema).and_then(|rest| rest.strip_prefix('.')) == Some(name),
+    };
+    if list.len() >= RELATIONS_MAX || list.iter().any(|known| same(known)) {
+        return;
+    }
+    list.push(match schema {
+        None => name.into(),
+        Some(schema) => format!("{schema}.{name}").into(),
+    });
+}

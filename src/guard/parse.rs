@@ -1,0 +1,76 @@
+//! From text to tree: the bounds, PostgreSQL's own parser, and its errors in the client's words.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pg_raw_parse::{Error, ParseResult};
+
+use super::no::position;
+use crate::refusal::{Kind, Refusal};
+
+/// Texts longer than this get no position with a syntax error: finding it costs further parses.
+const POSITION_BYTES_MAX: usize = 4 << 10;
+/// At most so many places are tried for the position of a syntax error.
+const POSITION_TRIES_MAX: usize = 8;
+
+/// Parses a text, or says why not.
+///
+/// PostgreSQL's grammar keeps its own stack on the heap and refuses what is nested deeper than 10,000 levels.
+pub(super) fn parse(sql: &str, bytes_max: usize) -> Result<ParseResult, Refusal> {
+    if sql.len() > bytes_max {
+        let message =
+            format!("statement of {} bytes is longer than the {bytes_max} bytes that the guard reads", sql.len());
+        return Err(Refusal::new(Kind::StatementTooLarge, message)
+            .with_hint("Send the data with COPY, or in several statements."));
+    }
+    if sql.contains('\0') {
+        return Err(Refusal::new(Kind::Syntax, "a statement may not contain a zero byte"));
+    }
+    pg_raw_parse::parse(sql).map_err(|error| refusal(sql, &error))
+}
+
+/// Runs `judge` on a tree. The binding panics where a tree is not what its headers promise; that must not end a thread
+/// full of sessions, so it becomes a refusal.
+pub(super) fn without_panic<T>(judge: impl FnOnce() -> T) -> Result<T, Refusal> {
+    catch_unwind(AssertUnwindSafe(judge)).map_err(|_| {
+        Refusal::new(Kind::NotSupported, "the guard cannot read this statement").with_hint("Write it in another way.")
+    })
+}
+
+fn refusal(sql: &str, error: &Error) -> Refusal {
+    let message = match error {
+        Error::Parse(error) => error.to_string(),
+        Error::PgError(error) => error.to_string(),
+        Error::StatementContainedNul(_) => "a statement may not contain a zero byte".to_owned(),
+    };
+    let exhausted = ["memory exhausted", "stack depth limit exceeded", "out of memory"];
+    if exhausted.iter().any(|words| message.starts_with(words)) {
+        return Refusal::new(Kind::StatementTooLarge, format!("statement is nested too deeply: {message}"));
+    }
+    let place = find(sql, &message);
+    let refusal = Refusal::new(Kind::Syntax, message);
+    match place.and_then(|bytes| position(sql, bytes)) {
+        Some(position) => refusal.with_position(position),
+        None => refusal,
+    }
+}
+
+/// Where the parser stopped. The binding keeps the message but not the place, so look for it: the token that the
+/// message names is the wrong one where the text cut off behind it fails with the same message.
+fn find(sql: &str, message: &str) -> Option<usize> {
+    if sql.len() > POSITION_BYTES_MAX {
+        return None;
+    }
+    if message.ends_with("at end of input") {
+        return Some(sql.len());
+    }
+    let (_, rest) = message.split_once(" at or near \"")?;
+    let token = rest.strip_suffix('"').filter(|token| !token.is_empty())?;
+    if sql.ends_with(token) && !sql[..sql.len() - token.len()].contains(token) {
+        return Some(sql.len() - token.len());
+    }
+    let fails_there = |&place: &usize| match pg_raw_parse::parse(&sql[..place + token.len()]) {
+        Err(Error::Parse(error)) => error.to_string() == message,
+        Ok(_) | Err(Error::PgError(_) | Error::StatementContainedNul(_)) => false,
+    };
+    sql.match_indices(token).map(|(place, _)| place).take(POSITION_TRIES_MAX).find(fails_there)
+}
