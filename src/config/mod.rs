@@ -17,6 +17,8 @@ mod secret;
 mod sections;
 mod table;
 #[cfg(test)]
+mod documentation;
+#[cfg(test)]
 mod tests;
 
 pub use fault::{Fault, Faults};

@@ -529,3 +529,21 @@ fn what_the_file_names_is_known_with_its_place() {
     assert_eq!(named, expected.iter().map(|(key, need)| (*key, need)).collect::<Vec<_>>());
     assert!(survey.named.iter().all(|named| named.line.is_some()));
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_judged_line_by_line(
+        at in 0..SAMPLE.len(),
+        cut in 0_usize..40,
+        put in "[a-z\\[\\]={}\"'\n.#,\\\\0-9é]{0,12}",
+    ) {
+        let start = (0..=at).rev().find(|at| SAMPLE.is_char_boundary(*at)).unwrap_or(0);
+        let end = (start + cut..=SAMPLE.len()).find(|at| SAMPLE.is_char_boundary(*at)).unwrap_or(SAMPLE.len());
+        let text = format!("{}{put}{}", &SAMPLE[..start], &SAMPLE[end..]);
+        if let Err(faults) = Config::check(&with_policies(&text, TIERS, GUARD)) {
+            proptest::prop_assert_eq!(faults.to_string().lines().count(), faults.0.len());
+            let lines = text.lines().count().max(1);
+            proptest::prop_assert!(faults.0.iter().all(|fault| fault.line.is_none_or(|line| (1..=lines + 1).contains(&line))));
+        }
+    }
+}
