@@ -547,3 +547,30 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn texts_and_lists_have_bounds() {
+    let long = "x".repeat(64);
+    let name = format!("app.{}", "x".repeat(60));
+    let huge = "x".repeat(4097);
+    for (text, words) in [
+        (format!("[audit]\nfile = \"{huge}\"\n"), "audit.file: too long (at most 4096 bytes)"),
+        ("[audit]\nfile = \"a\\u0000b\"\n".to_owned(), "audit.file: holds a control character"),
+        ("[check]\nallow = [\"a:\\n\"]\n".to_owned(), "check.allow: holds a text that is empty, too long or not"),
+        (format!("[context]\nroles = \"{name}\"\n"), "context.roles: not the name of a setting"),
+        (format!("[organizations.{long}x]\n"), "an organization name may have at most 64 bytes"),
+    ] {
+        assert!(fault(&text).contains(words), "{}", fault(&text));
+    }
+    for (old, key) in [("\"shard_1\"", "name"), ("\"app\"", "database"), ("\"partywall_app\"", "user")] {
+        let line = only_fault(&sources(&LEAST.replace(old, &format!("\"{long}\""))));
+        assert!(line.contains(&format!("shards[1].{key}: ")), "{line}");
+    }
+    let (keys, _) = LEAST.split_once("[[shards]]").unwrap();
+    assert!(only_fault(&sources(&format!("shards = []\n{keys}"))).contains(":1: shards: empty"));
+    let (_, shards) = LEAST.split_once("[[shards]]").unwrap();
+    let line = only_fault(&sources(&format!("auth.keys = []\n[[shards]]{shards}")));
+    assert!(line.contains(":1: auth.keys: empty (at least one [[auth.keys]]"), "{line}");
+    let many: String = (0..1024).map(|nth| shard(&format!("s{nth}"))).collect();
+    assert!(fault(&many).contains("shards: too many (at most 1024)"));
+}
