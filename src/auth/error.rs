@@ -119,6 +119,11 @@ impl TokenError {
 
     /// The one sentence that a client hears, whatever is wrong.
     pub fn refusal(&self) -> Refusal {
+        Self::unexplained()
+    }
+
+    /// The same sentence, where the token was not even looked at.
+    pub fn unexplained() -> Refusal {
         Refusal::new(Kind::InvalidToken, Cow::Borrowed("invalid or expired token"))
     }
 }

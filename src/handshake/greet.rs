@@ -42,6 +42,10 @@ pub struct Door {
 pub struct Token(String);
 
 impl Token {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     /// The text, for the verifier alone.
     pub fn expose(&self) -> &str {
         &self.0
@@ -275,7 +279,7 @@ async fn ask_for_token(mut line: Line, peer: SocketAddr, startup: Startup, door:
         return Err(ended(error, line));
     }
     let token = match line.password().await {
-        Ok(token) => Token(token),
+        Ok(token) => Token::new(token),
         Err(error) => return Err(ended(error, line)),
     };
     let Line { stream, deadline } = line;

@@ -1,0 +1,189 @@
+//! Whose token is it? Verified with the keys in force, once more with fresher ones, and slowly for those who guess.
+
+use std::net::IpAddr;
+
+use crate::auth::{self, Identity, Throttle, TokenError};
+use crate::event::Event;
+use crate::ids::OrgId;
+use crate::refusal::Refusal;
+use crate::wire::startup;
+
+use super::greet::Token;
+use super::keyring::KeyRing;
+
+const _: () = assert!(startup::TOKEN_BYTES_MAX == auth::TOKEN_BYTES_MAX, "what is read is what is verified");
+
+/// A login that leads nowhere: what the client hears, and what the operator should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotAdmitted {
+    /// For the client; one sentence for every token that is not accepted.
+    pub refusal: Refusal,
+    /// The organization, only where a good signature named it.
+    pub org: Option<OrgId>,
+    /// For the operator; nothing of the token in it.
+    pub why: Box<str>,
+}
+
+impl NotAdmitted {
+    /// What metrics and audit hear.
+    pub fn event(self, address: IpAddr) -> Event {
+        Event::LoginRefused { address: Some(address), org: self.org, kind: self.refusal.kind(), why: self.why.into() }
+    }
+}
+
+impl From<TokenError> for NotAdmitted {
+    fn from(error: TokenError) -> Self {
+        Self { refusal: error.refusal(), org: error.org().cloned(), why: error.why().into() }
+    }
+}
+
+/// Says for whom `token` speaks at `now` (Unix time, seconds).
+///
+/// A token that names an unknown key waits a few seconds for fresher keys. From an address that has failed too often
+/// only tokens are taken that were verified before; who fails often for one organization waits for the answer.
+pub(super) async fn identify(
+    token: &Token,
+    address: IpAddr,
+    keys: &KeyRing,
+    throttle: &Throttle,
+    now: u64,
+) -> Result<Identity, NotAdmitted> {
+    let verifier = keys.current();
+    if let Err(away) = throttle.admit(address, now) {
+        return verifier.remembered(token.expose(), now).ok_or_else(|| throttled(away.as_secs()));
+    }
+    let mut verified = verifier.verify(token.expose(), now);
+    if verified.as_ref().is_err_and(TokenError::wants_refresh) {
+        keys.refreshed().await;
+        verified = keys.current().verify(token.expose(), now);
+    }
+    match verified {
+        Ok(identity) => {
+            throttle.succeeded(address);
+            Ok(identity)
+        }
+        Err(error) => {
+            tokio::time::sleep(throttle.failed(address, error.org(), now)).await;
+            Err(error.into())
+        }
+    }
+}
+
+fn throttled(away_s: u64) -> NotAdmitted {
+    NotAdmitted {
+        refusal: TokenError::unexplained(),
+        org: None,
+        why: format!("too many failed logins from this address; {away_s} s to go").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use crate::auth::mint::SigningKey;
+    use crate::auth::{KeySet, ThrottleRules, TokenRules, Verifier};
+    use crate::config::ClaimNames;
+    use crate::handshake::keyring::KeyRingControl;
+
+    const SECRET: &[u8] = b"a secret that is long enough for HS256";
+    const NOW: u64 = 1_700_000_000;
+
+    fn verifier(secret: &[u8]) -> Verifier {
+        let rules = TokenRules { issuer: None, audience: vec![], leeway_s: 0, claims: ClaimNames::default() };
+        Verifier::new(rules, KeySet::from_secret(secret).unwrap())
+    }
+
+    fn token(secret: &[u8], exp: u64) -> Token {
+        let claims = json!({ "org": "org_1", "exp": exp });
+        Token::new(SigningKey::from_secret(secret).unwrap().sign(&claims).unwrap())
+    }
+
+    fn address() -> IpAddr {
+        IpAddr::from([10, 0, 0, 1])
+    }
+
+    fn impatient() -> Throttle {
+        Throttle::new(ThrottleRules { free_failures: 0, hold_s_max: 0, ..ThrottleRules::default() })
+    }
+
+    fn ring() -> (Arc<KeyRing>, KeyRingControl) {
+        KeyRing::new(verifier(SECRET))
+    }
+
+    #[tokio::test]
+    async fn a_good_token_says_who_it_is() {
+        let (keys, _control) = ring();
+        let who = identify(&token(SECRET, NOW + 60), address(), &keys, &impatient(), NOW).await.unwrap();
+        assert_eq!(who.org().as_str(), "org_1");
+    }
+
+    #[tokio::test]
+    async fn every_bad_token_hears_one_sentence_and_only_the_operator_hears_why() {
+        let (keys, _control) = ring();
+        let mut whys = std::collections::HashSet::new();
+        for (bad, org) in [
+            (token(b"another secret, which nobody has told", NOW + 60), None),
+            (token(SECRET, NOW), Some("org_1")),
+            (Token::new("my password".to_owned()), None),
+            (Token::new(String::new()), None),
+        ] {
+            let throttle = impatient();
+            let no = identify(&bad, address(), &keys, &throttle, NOW).await.unwrap_err();
+            assert_eq!(no.refusal, TokenError::unexplained());
+            assert_eq!(no.org.as_ref().map(OrgId::as_str), org);
+            assert!(bad.expose().is_empty() || !no.why.contains(bad.expose()));
+            assert!(throttle.admit(address(), NOW).is_err(), "a failure counts");
+            whys.insert(no.why);
+        }
+        assert_eq!(whys.len(), 3, "{whys:?}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_fails_too_often_is_not_listened_to_unless_its_token_is_known() {
+        let (keys, _control) = ring();
+        let throttle = impatient();
+        let (known, unknown) = (token(SECRET, NOW + 60), token(SECRET, NOW + 61));
+        identify(&known, address(), &keys, &throttle, NOW).await.unwrap();
+        throttle.failed(address(), None, NOW);
+        let no = identify(&unknown, address(), &keys, &throttle, NOW).await.unwrap_err();
+        assert_eq!(no.refusal, TokenError::unexplained());
+        assert!(no.why.contains("too many failed logins"), "{}", no.why);
+        assert!(identify(&known, address(), &keys, &throttle, NOW).await.is_ok());
+        assert!(identify(&unknown, IpAddr::from([10, 0, 0, 2]), &keys, &throttle, NOW).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_success_forgives_the_address() {
+        let (keys, _control) = ring();
+        let throttle = Throttle::new(ThrottleRules { free_failures: 1, ..ThrottleRules::default() });
+        for _ in 0..3 {
+            identify(&Token::new("guess".to_owned()), address(), &keys, &throttle, NOW).await.unwrap_err();
+            identify(&token(SECRET, NOW + 60), address(), &keys, &throttle, NOW).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_of_an_unknown_key_waits_for_fresher_keys() {
+        let claims = json!({ "org": "org_1", "exp": NOW + 60 });
+        let signing = SigningKey::from_secret(SECRET).unwrap().named("rotated");
+        let fresh = Token::new(signing.sign(&claims).unwrap());
+        let old = b"the secret before it was rotated away";
+        for (after, good) in [(SECRET, true), (&old[..], false)] {
+            let (keys, mut control) = KeyRing::new(verifier(old));
+            let throttle = impatient();
+            let controlling = async {
+                control.asked().await;
+                let question = control.question().unwrap();
+                control.replace(verifier(after));
+                control.answer(question);
+            };
+            let (who, ()) = tokio::join!(identify(&fresh, address(), &keys, &throttle, NOW), controlling);
+            assert_eq!(who.is_ok(), good);
+            assert_eq!(throttle.admit(address(), NOW).is_ok(), good);
+        }
+    }
+}
