@@ -2,26 +2,19 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use crate::net::ServerStream;
+use crate::net::{self, ServerStream};
 use crate::wire::server_login::{self, TlsAnswer};
 
 use super::error::ConnectFault;
 use super::spec::{Address, ConnectSpec, TlsPlan};
 use super::tls;
-
-/// When a silent server is probed, and how often: a dead one is noticed within two minutes.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_RETRIES: u32 = 4;
 
 /// A reached server, not yet logged in to.
 pub(super) struct Dialled {
@@ -42,7 +35,7 @@ pub(super) async fn dial(spec: &ConnectSpec) -> Result<Dialled, ConnectFault> {
         }
         Address::Tcp { host, port } => {
             let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(ConnectFault::Dial)?;
-            set_options(&stream).map_err(ConnectFault::Dial)?;
+            net::tune(&stream).map_err(ConnectFault::Dial)?;
             encrypt(&spec.tls, host, stream).await
         }
     }
@@ -50,13 +43,6 @@ pub(super) async fn dial(spec: &ConnectSpec) -> Result<Dialled, ConnectFault> {
 
 fn clear(stream: ServerStream) -> Dialled {
     Dialled { stream, end_point: None, verified: false }
-}
-
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_RETRIES);
-    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 async fn encrypt(plan: &TlsPlan, host: &str, mut stream: TcpStream) -> Result<Dialled, ConnectFault> {

@@ -112,3 +112,55 @@ fn truth(value: Option<&str>) -> Option<bool> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good() -> Answer {
+        let head = ["150013", "f", "t", "f", "f", "f", "f", "f"].map(|text| Some(text.to_owned()));
+        let settings = WANTED.map(|(_, wanted)| Some(wanted.to_owned()));
+        head.into_iter().chain([None, None]).chain(settings).collect()
+    }
+
+    fn with(column: usize, value: Option<&str>) -> Option<Result<Facts, Unfit>> {
+        let mut answer = good();
+        answer[column] = value.map(str::to_owned);
+        read(&answer)
+    }
+
+    #[test]
+    fn every_fact_about_the_login_role_counts() {
+        assert_eq!(read(&good()), Some(Ok(Facts { server_version_num: 150_013, in_recovery: false })));
+        assert_eq!(with(0, Some("120022")), Some(Err(Unfit::Version(12))));
+        assert_eq!(with(1, Some("t")), Some(Ok(Facts { server_version_num: 150_013, in_recovery: true })));
+        assert_eq!(with(2, Some("f")), Some(Err(Unfit::OtherUser)));
+        assert_eq!(with(3, Some("t")), Some(Err(Unfit::Superuser)));
+        assert_eq!(with(4, Some("t")), Some(Err(Unfit::BypassRls)));
+        assert_eq!(with(5, Some("t")), Some(Err(Unfit::CreateRole)));
+        assert_eq!(with(6, Some("t")), Some(Err(Unfit::CreateDb)));
+        assert_eq!(with(7, Some("t")), Some(Err(Unfit::Replication)));
+        assert_eq!(with(8, Some("boss")), Some(Err(Unfit::Member("boss".to_owned()))));
+        let timeout = "idle_session_timeout";
+        assert_eq!(with(9, Some(timeout)), Some(Err(Unfit::RoleSetting(timeout.to_owned()))));
+        for (number, (name, wanted)) in WANTED.into_iter().enumerate() {
+            let value = "poison".to_owned();
+            assert_eq!(with(10 + number, Some("poison")), Some(Err(Unfit::Setting { name, value, wanted })));
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_read_is_not_fit() {
+        for column in (0..8).chain(10..10 + WANTED.len()) {
+            assert_eq!(with(column, None), None, "column {column}");
+        }
+        for column in 0..8 {
+            assert_eq!(with(column, Some("perhaps")), None, "column {column}");
+        }
+        let mut short = good();
+        short.pop();
+        assert_eq!(read(&short), None);
+        assert_eq!(read(&Vec::new()), None);
+        assert!(matches!(judge(&short), Err(ConnectFault::Unfit(Unfit::Unreadable))));
+    }
+}

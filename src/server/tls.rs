@@ -9,7 +9,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::oid_registry as oid;
 use x509_parser::prelude::FromDer;
@@ -21,9 +21,48 @@ pub(super) enum Trust {
     /// Nothing: encrypted, to whomever (libpq's `require` without a CA file).
     Anyone,
     /// Signed by one of these (libpq's `verify-ca`).
-    Chain(RootCertStore),
+    Chain(Roots),
     /// Signed by one of these, and for the host that we dialled (libpq's `verify-full`).
-    ChainAndName(RootCertStore),
+    ChainAndName(Roots),
+}
+
+/// The certificates that are believed.
+#[derive(Debug)]
+pub(super) struct Roots {
+    anchors: RootCertStore,
+    /// The certificates of a CA file themselves: a server's own self-signed certificate may stand there, as is usual
+    /// with Postgres, and such a one is an authority in form, which a chain may not end with.
+    themselves: Vec<CertificateDer<'static>>,
+}
+
+impl Roots {
+    fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        provider: &CryptoProvider,
+    ) -> Result<(), Error> {
+        if self.themselves.iter().any(|own| own == end_entity) {
+            return in_its_time(end_entity, now);
+        }
+        let certificate = ParsedCertificate::try_from(end_entity)?;
+        let algorithms = provider.signature_verification_algorithms.all;
+        verify_server_cert_signed_by_trust_anchor(&certificate, &self.anchors, intermediates, now, algorithms)
+    }
+}
+
+fn in_its_time(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), Error> {
+    let bad = |error| Err(Error::InvalidCertificate(error));
+    let Ok((_, parsed)) = X509Certificate::from_der(certificate) else { return bad(CertificateError::BadEncoding) };
+    let (validity, now) = (parsed.validity(), i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    if now < validity.not_before.timestamp() {
+        return bad(CertificateError::NotValidYet);
+    }
+    if now > validity.not_after.timestamp() {
+        return bad(CertificateError::Expired);
+    }
+    Ok(())
 }
 
 /// A client's TLS configuration with that trust.
@@ -39,19 +78,20 @@ pub(super) fn client_config(trust: Trust) -> Result<Arc<ClientConfig>, Error> {
 }
 
 /// The certificates of a PEM file; `None` if there is none, or one that cannot anchor a chain.
-pub(super) fn roots_of_pem(pem: &[u8]) -> Option<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        roots.add(certificate.ok()?).ok()?;
+pub(super) fn roots_of_pem(pem: &[u8]) -> Option<Roots> {
+    let themselves = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().ok()?;
+    let mut anchors = RootCertStore::empty();
+    for certificate in &themselves {
+        anchors.add(certificate.clone()).ok()?;
     }
-    (!roots.is_empty()).then_some(roots)
+    (!anchors.is_empty()).then_some(Roots { anchors, themselves })
 }
 
 /// The certificates that the system trusts; reads files.
-pub(super) fn roots_of_system() -> Option<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    (!roots.is_empty()).then_some(roots)
+pub(super) fn roots_of_system() -> Option<Roots> {
+    let mut anchors = RootCertStore::empty();
+    anchors.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    (!anchors.is_empty()).then_some(Roots { anchors, themselves: Vec::new() })
 }
 
 /// Checks a server's certificate as far as [`Trust`] asks, and always that the server holds its key.
@@ -75,11 +115,9 @@ impl ServerCertVerifier for Verifier {
             Trust::Chain(roots) => (roots, false),
             Trust::ChainAndName(roots) => (roots, true),
         };
-        let certificate = ParsedCertificate::try_from(end_entity)?;
-        let algorithms = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&certificate, roots, intermediates, now, algorithms)?;
+        roots.verify(end_entity, intermediates, now, &self.provider)?;
         if named {
-            verify_server_name(&certificate, server_name)?;
+            verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -136,4 +174,56 @@ fn hash_of(algorithm: &oid::Oid<'_>) -> Option<&'static digest::Algorithm> {
     let sha512 = [oid::OID_PKCS1_SHA512WITHRSA, oid::OID_SIG_ECDSA_WITH_SHA512, oid::OID_NIST_HASH_SHA512];
     let table = [(&sha256[..], &digest::SHA256), (&sha384[..], &digest::SHA384), (&sha512[..], &digest::SHA512)];
     table.into_iter().find(|(oids, _)| oids.contains(algorithm)).map(|(_, hash)| hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rcgen::{CertificateParams, KeyPair};
+
+    fn certificate(key: &KeyPair) -> CertificateDer<'static> {
+        CertificateParams::new(["db".to_owned()]).unwrap().self_signed(key).unwrap().der().clone()
+    }
+
+    #[test]
+    fn the_end_point_is_hashed_as_the_certificate_itself_was() {
+        let cases = [
+            (&rcgen::PKCS_ECDSA_P256_SHA256, Some(&digest::SHA256)),
+            (&rcgen::PKCS_ECDSA_P384_SHA384, Some(&digest::SHA384)),
+            (&rcgen::PKCS_ECDSA_P521_SHA512, Some(&digest::SHA512)),
+            (&rcgen::PKCS_ED25519, None),
+        ];
+        for (algorithm, hash) in cases {
+            let certificate = certificate(&KeyPair::generate_for(algorithm).unwrap());
+            let wanted = hash.map(|hash| digest::digest(hash, &certificate).as_ref().to_vec());
+            assert_eq!(server_end_point(&certificate), wanted);
+        }
+        assert_eq!(server_end_point(&CertificateDer::from(b"no certificate".to_vec())), None);
+    }
+
+    #[test]
+    fn a_certificate_that_stands_in_the_ca_file_itself_is_believed_in_its_time_only() {
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::new(["db".to_owned()]).unwrap();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2030, 1, 1);
+        let certificate = parameters.self_signed(&key).unwrap();
+        let roots = roots_of_pem(certificate.pem().as_bytes()).unwrap();
+        let provider = aws_lc_rs::default_provider();
+        let year =
+            |year: u64| UnixTime::since_unix_epoch(std::time::Duration::from_secs((year - 1970) * 31_557_600 + 9));
+        let verify = |now| roots.verify(certificate.der(), &[], now, &provider);
+        assert_eq!(verify(year(2025)), Ok(()));
+        assert_eq!(verify(year(2019)), Err(Error::InvalidCertificate(CertificateError::NotValidYet)));
+        assert_eq!(verify(year(2031)), Err(Error::InvalidCertificate(CertificateError::Expired)));
+        let other = self::certificate(&KeyPair::generate().unwrap());
+        assert!(roots.verify(&other, &[], year(2025), &provider).is_err());
+    }
+
+    #[test]
+    fn a_ca_file_without_a_certificate_is_no_ca_file() {
+        assert!(roots_of_pem(b"").is_none());
+        assert!(roots_of_pem(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_none());
+    }
 }

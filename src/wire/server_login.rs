@@ -305,3 +305,160 @@ pub fn cancel_request(pid: i32, secret_key: &[u8]) -> io::Result<BytesMut> {
     bytes.put_slice(secret_key);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = i32::try_from(body.len() + 4).unwrap().to_be_bytes();
+        [&[kind], length.as_slice(), body].concat()
+    }
+
+    fn first(bytes: &[u8]) -> Result<Option<LoginReply>, LoginFault> {
+        LoginReader::default().next(&mut BytesMut::from(bytes))
+    }
+
+    fn authentication(code: i32, rest: &[u8]) -> Result<Option<LoginReply>, LoginFault> {
+        first(&message(b'R', &[code.to_be_bytes().as_slice(), rest].concat()))
+    }
+
+    #[test]
+    fn the_messages_of_a_login_are_understood() {
+        let auth = |authentication| Ok(Some(LoginReply::Authentication(authentication)));
+        assert_eq!(authentication(0, b""), auth(Authentication::Ok));
+        assert_eq!(authentication(3, b""), auth(Authentication::CleartextPassword));
+        assert_eq!(authentication(5, b"salt"), auth(Authentication::Md5Password(*b"salt")));
+        let mechanisms = vec!["SCRAM-SHA-256-PLUS".to_owned(), "SCRAM-SHA-256".to_owned()];
+        assert_eq!(
+            authentication(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0"),
+            auth(Authentication::Sasl(mechanisms))
+        );
+        assert_eq!(authentication(11, b"r=1"), auth(Authentication::SaslContinue(Bytes::from_static(b"r=1"))));
+        assert_eq!(authentication(12, b"v=1"), auth(Authentication::SaslFinal(Bytes::from_static(b"v=1"))));
+        assert_eq!(authentication(7, b""), auth(Authentication::Other(7)));
+        let row = vec![Some("on".to_owned()), None];
+        assert_eq!(first(b"D\0\0\0\x10\0\x02\0\0\0\x02on\xff\xff\xff\xff"), Ok(Some(LoginReply::Row(row))));
+        let key = |secret_key: &[u8]| Ok(Some(LoginReply::KeyData { pid: 7, secret_key: secret_key.to_vec() }));
+        assert_eq!(first(&message(b'K', b"\0\0\0\x07abcd")), key(b"abcd"));
+        assert_eq!(first(&message(b'K', &[b"\0\0\0\x07".as_slice(), &[9; 32]].concat())), key(&[9; 32]));
+        assert_eq!(first(&message(b'Z', b"I")), Ok(Some(LoginReply::Ready(b'I'))));
+    }
+
+    #[test]
+    fn malformed_messages_are_faults() {
+        let bad: [(u8, &[u8]); 17] = [
+            (b'R', b""),
+            (b'R', b"\0\0\0"),
+            (b'R', b"\0\0\0\x05abc"),
+            (b'R', b"\0\0\0\x0aSCRAM-SHA-256\0"),
+            (b'R', b"\0\0\0\x0a\xff\0\0"),
+            (b'K', b"\0\0\0\x07"),
+            (b'K', b"\0\0\0\x07abc"),
+            (b'K', &[0; 4 + CANCEL_KEY_BYTES_MAX + 1]),
+            (b'S', b""),
+            (b'S', b"name"),
+            (b'S', b"name\0value"),
+            (b'S', b"name\0value\0more\0"),
+            (b'S', b"name\0\xff\0"),
+            (b'Z', b""),
+            (b'Z', b"II"),
+            (b'D', b"\0\x01\0\0\0\x09x"),
+            (b'D', b"\0\x01\xff\xff\xff\xfe"),
+        ];
+        for (kind, body) in bad {
+            assert_eq!(first(&message(kind, body)), Err(LoginFault::Malformed(char::from(kind))), "{body:?}");
+        }
+        for kind in [b'v', b'G', b'A', 0, 255] {
+            assert_eq!(first(&message(kind, b"")), Err(LoginFault::Unexpected(char::from(kind))));
+        }
+    }
+
+    #[test]
+    fn impossible_lengths_are_faults_before_the_body_comes() {
+        for length in [-1, i32::MIN, 0, 3, 65_537, i32::MAX] {
+            let bytes = [b"S".as_slice(), &length.to_be_bytes()].concat();
+            assert_eq!(first(&bytes), Err(LoginFault::Length('S')), "{length}");
+        }
+        assert_eq!(first(b"S\0\x01\0\0"), Ok(None));
+    }
+
+    #[test]
+    fn a_login_has_a_bounded_number_of_messages_and_bytes() {
+        let mut reader = LoginReader::default();
+        let notice = message(b'N', b"");
+        for _ in 0..LOGIN_MESSAGES_MAX {
+            assert_eq!(reader.next(&mut BytesMut::from(&notice[..])), Ok(Some(LoginReply::Other)));
+        }
+        assert_eq!(reader.next(&mut BytesMut::from(&notice[..])), Err(LoginFault::TooMuch));
+        let mut reader = LoginReader::default();
+        let notice = message(b'N', &[0; LOGIN_MESSAGE_BYTES_MAX - 4]);
+        let fault = (0..LOGIN_MESSAGES_MAX).find_map(|_| reader.next(&mut BytesMut::from(&notice[..])).err());
+        assert_eq!(fault, Some(LoginFault::TooMuch));
+        assert!(reader.bytes <= LOGIN_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_error_is_told_whatever_it_lacks() {
+        let error = |sqlstate: &str, message: &str| {
+            Ok(Some(LoginReply::Error(ServerError { sqlstate: sqlstate.to_owned(), message: message.to_owned() })))
+        };
+        assert_eq!(first(&message(b'E', b"")), error("", ""));
+        assert_eq!(first(&message(b'E', b"\0")), error("", ""));
+        assert_eq!(first(&message(b'E', b"SFATAL\0Mno\x1b[0m\xff way\n\0")), error("", "no [0m\u{fffd} way "));
+        assert_eq!(first(&message(b'E', b"CABCDEFGH\0Mx\0\0")), error("ABCDE", "x"));
+        let Ok(Some(LoginReply::Error(long))) = first(&message(b'E', &[b'M'; 60_000])) else { unreachable!() };
+        assert_eq!(long.message.len(), ERROR_TEXT_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_cancel_request_carries_keys_of_any_length_that_the_protocol_has() {
+        let request = cancel_request(7, b"abcd").unwrap();
+        assert_eq!(request.as_ref(), b"\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\x07abcd");
+        assert_eq!(cancel_request(7, &[1; 256]).unwrap().len(), 268);
+        assert!(cancel_request(7, b"abc").is_err() && cancel_request(7, &[1; 257]).is_err());
+    }
+
+    #[test]
+    fn only_yes_and_no_answer_the_request_for_tls() {
+        assert_eq!(tls_answer(b'S'), Ok(TlsAnswer::Accepted));
+        assert_eq!(tls_answer(b'N'), Ok(TlsAnswer::Refused));
+        assert_eq!(tls_answer(b'E'), Err(LoginFault::Unexpected('E')));
+    }
+
+    #[test]
+    fn what_a_server_may_send_unasked_is_known_by_its_first_byte() {
+        assert!([&b""[..], b"S", b"N", b"A"].into_iter().all(may_come_unasked));
+        assert!(![&b"Z"[..], b"D", b"E"].into_iter().any(may_come_unasked));
+    }
+
+    fn read_all(chunks: &[&[u8]]) -> (Vec<LoginReply>, Option<LoginFault>) {
+        let (mut reader, mut buffer, mut replies) = (LoginReader::default(), BytesMut::new(), Vec::new());
+        for chunk in chunks {
+            buffer.extend_from_slice(chunk);
+            loop {
+                match reader.next(&mut buffer) {
+                    Ok(Some(reply)) => replies.push(reply),
+                    Ok(None) => break,
+                    Err(fault) => return (replies, Some(fault)),
+                }
+            }
+        }
+        (replies, None)
+    }
+
+    proptest! {
+        #[test]
+        fn any_messages_read_the_same_whole_and_one_byte_at_a_time(
+            messages in prop::collection::vec((prop::sample::select(b"RKSEZDNTCv".to_vec()),
+                prop::collection::vec(prop_oneof![Just(0u8), any::<u8>(), Just(10), Just(1)], 0..40)), 0..8),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let mut bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, body)).collect();
+            bytes.truncate(cut.index(bytes.len() + 1));
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            prop_assert_eq!(read_all(&[&bytes]), read_all(&single));
+        }
+    }
+}
