@@ -1,6 +1,7 @@
 //! What the demo prints for people, once clients can connect.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use super::files::token_file;
 use super::{DATABASE, ORGANIZATIONS, PEOPLE, Prepared};
@@ -74,7 +75,8 @@ fn operator(text: &mut String, prepared: &Prepared) -> std::fmt::Result {
     )?;
     writeln!(text, "  tail -f {folder}/audit.jsonl")?;
     for shard in prepared.shards.iter().take(1) {
-        let psql = shard.cluster.binaries().program("psql");
+        let beside = shard.cluster.binaries().program("psql");
+        let psql = if beside.is_file() { beside } else { PathBuf::from("psql") };
         let port = shard.cluster.port();
         writeln!(text, "  and past the proxy, as the superuser who sees all rows of {}:", shard.name)?;
         writeln!(

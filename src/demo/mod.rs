@@ -124,6 +124,12 @@ impl Prepared {
         found.map(|token| token.text.as_str())
     }
 
+    /// Stops the clusters and removes the folders without blocking the runtime's thread; returns when all is gone.
+    pub async fn close(self) {
+        // A panic of the task is all that could be reported, and the guards of the clusters act even then.
+        let _ = tokio::task::spawn_blocking(move || drop(self)).await;
+    }
+
     /// What to paste, for people; print it once clients can connect.
     pub fn banner(&self) -> String {
         banner::banner(self)

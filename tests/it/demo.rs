@@ -110,7 +110,7 @@ async fn the_demo_is_complete_and_leaves_nothing() {
         }
     }
     let folder = prepared.folder().to_owned();
-    drop(prepared);
+    prepared.close().await;
     assert!(!folder.exists());
 }
 
