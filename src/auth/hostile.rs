@@ -562,13 +562,6 @@ fn key_sets_are_equal_when_their_keys_are() {
 }
 
 #[test]
-fn a_secret_file_may_end_in_one_line_break() {
-    for (content, secret) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a"), ("a \n", "a "), ("", "")] {
-        assert_eq!(secret_of_file(content.as_bytes()), secret.as_bytes(), "{content:?}");
-    }
-}
-
-#[test]
 fn a_minted_token_passes_the_rules_it_was_minted_for() {
     let grant = Grant {
         org: "org_1".to_owned(),

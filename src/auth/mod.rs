@@ -22,7 +22,7 @@ pub use cache::TokenCache;
 pub use claims::Identity;
 pub use error::{TokenError, TokenFault};
 pub use jwks::Jwks;
-pub use key::{KEY_FILE_BYTES_MAX, KEYS_MAX, Key, KeyError, KeySet, SECRET_BYTES_MIN, secret_of_file};
+pub use key::{KEY_FILE_BYTES_MAX, KEYS_MAX, Key, KeyError, KeySet, SECRET_BYTES_MIN};
 pub use throttle::{Throttle, ThrottleRules};
 pub use verifier::{TokenRules, Verifier};
 

@@ -10,8 +10,9 @@ use tracing::{error, info, warn};
 
 use super::Timing;
 use super::fetch::FetchError;
-use crate::auth::{Jwks, KEY_FILE_BYTES_MAX, KeyError, KeySet, secret_of_file};
-use crate::config::{KeySource, SecretRef};
+use crate::auth::{Jwks, KEY_FILE_BYTES_MAX, KeyError, KeySet};
+use crate::config::KeySource;
+use crate::control::load::{SecretError, read_secret};
 
 /// Why a place gave no keys.
 #[derive(Debug, thiserror::Error)]
@@ -19,9 +20,9 @@ pub enum SourceError {
     /// The file cannot be read.
     #[error("it cannot be read: {0}")]
     Read(#[from] io::Error),
-    /// The environment variable is not set.
-    #[error("it is not set")]
-    Environment,
+    /// The secret cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// What is there is not usable.
     #[error(transparent)]
     Keys(#[from] KeyError),
@@ -77,12 +78,11 @@ impl Source {
     pub(super) async fn read(&self) -> Result<Jwks, SourceError> {
         let plain = |keys| Jwks { keys, left_out: Vec::new() };
         match &self.from {
-            KeySource::Hs256 { secret: SecretRef::File(file) } => {
-                Ok(plain(KeySet::from_secret(secret_of_file(&content(file).await?))?))
-            }
-            KeySource::Hs256 { secret: SecretRef::Env(name) } => {
-                let secret = std::env::var_os(name).ok_or(SourceError::Environment)?;
-                Ok(plain(KeySet::from_secret(secret.as_encoded_bytes())?))
+            KeySource::Hs256 { secret } => {
+                let from = secret.clone();
+                let secret =
+                    tokio::task::spawn_blocking(move || read_secret(&from)).await.map_err(io::Error::other)??;
+                Ok(plain(KeySet::from_secret(secret.expose())?))
             }
             KeySource::Pem { file } => Ok(plain(KeySet::from_pem(&content(file).await?)?)),
             KeySource::JwksFile { file } => Ok(KeySet::from_jwks(&content(file).await?)?),

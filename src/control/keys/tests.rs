@@ -361,7 +361,7 @@ async fn files_that_cannot_be_used_at_start_are_all_reported() {
     let lines: Vec<&str> = faults.lines().collect();
     assert_eq!(lines.len(), 4, "{faults}");
     assert!(lines[0].contains("short.key: the secret has 15 bytes; at least 32 are needed"), "{faults}");
-    assert!(lines[1].ends_with("environment variable PARTYWALL_TEST_NOT_SET: it is not set"), "{faults}");
+    assert!(lines[1].ends_with("the environment variable PARTYWALL_TEST_NOT_SET is not set"), "{faults}");
     assert!(lines[2].contains("missing.pem: it cannot be read"), "{faults}");
     assert!(lines[3].ends_with("it is not a JWKS document"), "{faults}");
     assert!(!faults.contains("hunter2"), "{faults}");
