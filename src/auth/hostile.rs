@@ -603,3 +603,29 @@ fn neither_secrets_nor_tokens_print_themselves() {
         assert!(!printed.contains(secret), "{printed}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_token_makes_the_verifier_panic(token in "\\PC{0,80}", header in ".{0,40}", payload: Vec<u8>) {
+        let verifier = secret_verifier();
+        let signed = [signed_raw(&header, &payload), signed_raw(r#"{"alg":"HS256"}"#, &payload)];
+        for token in signed.iter().chain([&token]) {
+            proptest::prop_assert!(verifier.verify(token, NOW).is_err());
+        }
+    }
+
+    #[test]
+    fn no_number_as_time_makes_the_verifier_panic(exp: f64, nbf: i64, iat: u64, now: u64, leeway_s: u64) {
+        let rules = TokenRules { leeway_s, ..rules() };
+        let verifier = Verifier::new(rules, KeySet::from_secret(SECRET).unwrap());
+        let _ = verifier.verify(&signed(&with(json!({ "exp": exp, "nbf": nbf, "iat": iat }))), now);
+        let _ = verifier.verify(&signed(&with(json!({ "exp": iat, "nbf": exp, "iat": nbf }))), now);
+    }
+
+    #[test]
+    fn no_key_file_makes_the_reader_panic(bytes: Vec<u8>, text in "-----BEGIN (PUBLIC KEY|CERTIFICATE)-----\n[A-Za-z0-9+/]{0,80}\n-----END (PUBLIC KEY|CERTIFICATE)-----\n") {
+        proptest::prop_assert!(KeySet::from_pem(&bytes).is_err());
+        proptest::prop_assert!(KeySet::from_pem(text.as_bytes()).is_err());
+        proptest::prop_assert!(KeySet::from_jwks(&bytes).is_err());
+    }
+}

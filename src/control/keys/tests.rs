@@ -127,6 +127,7 @@ fn on_demand() -> Timing {
     let never = Duration::from_secs(3600);
     Timing {
         file_poll: never,
+        files_apart: Duration::ZERO,
         fetch_every: never,
         fetch_apart: Duration::ZERO,
         retry_min: never,
@@ -138,7 +139,8 @@ fn on_demand() -> Timing {
 
 async fn keep(keys: Vec<KeySource>, timing: Timing) -> Arc<KeyRing> {
     let (ring, keeper) = KeyKeeper::open(&auth(keys), timing).await.unwrap();
-    tokio::spawn(keeper.run());
+    // Nobody holds the sender: without a configuration that changes all else goes on.
+    tokio::spawn(keeper.run(watch::channel(Arc::new(Auth::default())).1));
     ring
 }
 
@@ -365,4 +367,47 @@ async fn files_that_cannot_be_used_at_start_are_all_reported() {
     assert!(lines[2].contains("missing.pem: it cannot be read"), "{faults}");
     assert!(lines[3].ends_with("it is not a JWKS document"), "{faults}");
     assert!(!faults.contains("hunter2"), "{faults}");
+}
+
+#[tokio::test]
+async fn a_changed_configuration_is_followed_and_a_bad_one_is_not() {
+    let [first, second] = [0, 1].map(|_| KeyPair::generate().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let pem = directory.path().join("key.pem");
+    std::fs::write(&pem, second.public_key_pem()).unwrap();
+    let file = KeySource::Pem { file: pem };
+    let issuer = Issuer::start(Script::Answer(jwks(&[(&first, "k")]))).await;
+    let (ring, keeper) = KeyKeeper::open(&auth(vec![issuer.source()]), on_demand()).await.unwrap();
+    let (changes, changed) = watch::channel(Arc::new(Auth::default()));
+    tokio::spawn(keeper.run(changed));
+    let (by_url, by_file) = (token(&first, "k"), token(&second, "whatever"));
+
+    // The URL stays, and is not fetched again for it; the issuer may even be down.
+    issuer.now(Script::Die);
+    changes.send_replace(Arc::new(auth(vec![file.clone(), issuer.source()])));
+    until(|| fault(&ring, &by_file).is_none()).await;
+    assert_eq!((fault(&ring, &by_url), issuer.requests()), (None, 1));
+
+    let missing = KeySource::Pem { file: directory.path().join("missing.pem") };
+    changes.send_replace(Arc::new(auth(vec![missing])));
+    ring.refreshed().await;
+    assert_eq!((fault(&ring, &by_url), fault(&ring, &by_file)), (None, None));
+
+    let strict = Auth { issuer: Some("https://issuer.example/".to_owned()), ..auth(vec![file]) };
+    changes.send_replace(Arc::new(strict));
+    until(|| fault(&ring, &by_file) == Some(TokenFault::Issuer)).await;
+    assert_eq!(fault(&ring, &by_url), Some(TokenFault::UnknownKey));
+}
+
+#[tokio::test]
+async fn logins_with_unknown_keys_do_not_wear_out_the_disk() {
+    let [old, new] = [0, 1].map(|_| KeyPair::generate().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let pem = directory.path().join("key.pem");
+    std::fs::write(&pem, old.public_key_pem()).unwrap();
+    let timing = Timing { files_apart: Duration::from_secs(3600), ..on_demand() };
+    let ring = keep(vec![KeySource::Pem { file: pem.clone() }], timing).await;
+    std::fs::write(&pem, new.public_key_pem()).unwrap();
+    ring.refreshed().await;
+    assert_eq!(fault(&ring, &token(&old, "k")), None);
 }
