@@ -16,7 +16,7 @@ mod verifier;
 #[cfg(test)]
 pub(crate) mod fixture;
 #[cfg(test)]
-mod hostile;
+mod tests;
 
 pub use cache::TokenCache;
 pub use claims::Identity;
