@@ -112,7 +112,8 @@ async fn one_organization_is_shown_to_the_bearer_of_the_token_alone() {
         "",
         "authorization: Bearer\r\n",
         "authorization: Bearer \r\n",
-        &format!("authorization: Basic {TOKEN}\r\n"),
+        // As long as "Bearer ".
+        &format!("authorization: Digest {TOKEN}\r\n"),
         &format!("authorization: Bearer {TOKEN}x\r\n"),
         &format!("authorization: Bearer {}\r\n", &TOKEN[1..]),
     ] {

@@ -12,7 +12,7 @@ mod trail;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
@@ -55,11 +55,11 @@ pub fn start(
 ) -> Result<(AuditObserver, AuditWriter), AuditError> {
     let trail = Trail::open(path).map_err(|source| AuditError::Open { path: path.to_owned(), source })?;
     let (observer, receiver) = channel(QUEUE_MAX, statements, counters);
-    let (sender, shared) = (observer.sender.clone(), Arc::clone(&observer.shared));
-    let scribe = Scribe { trail, shared: Arc::clone(&shared) };
+    let sender = observer.sender.clone();
+    let scribe = Scribe { trail, shared: Arc::clone(&observer.shared) };
     let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || scribe.run(&receiver));
     let thread = thread.map_err(AuditError::Thread)?;
-    Ok((observer, AuditWriter { sender, shared, thread: Some(thread) }))
+    Ok((observer, AuditWriter { sender, thread: Some(thread) }))
 }
 
 fn channel(
@@ -68,13 +68,7 @@ fn channel(
     counters: Arc<AuditCounters>,
 ) -> (AuditObserver, Receiver<Message>) {
     let (sender, receiver) = sync_channel(queue_max);
-    let shared = Shared {
-        queue_max,
-        queued: AtomicUsize::new(0),
-        reopen: AtomicBool::new(false),
-        gap: Gap::default(),
-        counters,
-    };
+    let shared = Shared { queue_max, queued: AtomicUsize::new(0), gap: Gap::default(), counters };
     let observer =
         AuditObserver { sender, shared: Arc::new(shared), statements, handle: Arc::new(StatementsWanted(statements)) };
     (observer, receiver)
@@ -145,16 +139,10 @@ fn wants(statements: StatementAudit, class: StatementClass) -> bool {
 #[derive(Debug)]
 pub struct AuditWriter {
     sender: SyncSender<Message>,
-    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl AuditWriter {
-    /// Opens the file anew within a second (SIGHUP), even if it seems to be the same.
-    pub fn reopen(&self) {
-        self.shared.reopen.store(true, Relaxed);
-    }
-
     /// Writes what is queued, then ends. Blocks until it is written; what comes later is counted as lost.
     pub fn stop(mut self) {
         self.finish();
@@ -203,7 +191,6 @@ enum Importance {
 struct Shared {
     queue_max: usize,
     queued: AtomicUsize,
-    reopen: AtomicBool,
     gap: Gap,
     counters: Arc<AuditCounters>,
 }
@@ -264,8 +251,7 @@ impl Scribe {
     fn tick(&mut self) {
         self.tell_gap();
         self.flush();
-        let asked = self.shared.reopen.swap(false, Relaxed);
-        if asked || self.trail.has_moved() {
+        if self.trail.has_moved() {
             let opened = self.trail.reopen();
             self.note(opened);
         }

@@ -142,6 +142,20 @@ fn statements_give_way_to_refusals_and_what_is_lost_is_told() {
 }
 
 #[test]
+fn statements_find_room_again_when_the_queue_has_drained() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let counters = Arc::new(AuditCounters::default());
+    let (observer, receiver) = channel(8, StatementAudit::All, Arc::clone(&counters));
+    let mut scribe = scribe(&folder, &observer);
+    for _ in 0..50 {
+        observer.event(&statement(StatementClass::Read));
+        let Ok(Message::Entry(entry)) = receiver.try_recv() else { panic!("it was not queued") };
+        scribe.write(&entry);
+    }
+    assert_eq!(counters.statements_dropped_total.load(Relaxed), 0);
+}
+
+#[test]
 fn a_file_that_was_renamed_is_made_anew() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, old) = (folder.path().join("audit.jsonl"), folder.path().join("audit.jsonl.1"));

@@ -237,6 +237,24 @@ fn an_organization_is_forgotten_an_hour_after_its_last_session_and_its_counts_st
 }
 
 #[test]
+fn the_hour_begins_anew_with_each_session() {
+    let metrics = Metrics::new(50);
+    let (start, minute) = (Instant::now(), Duration::from_secs(60));
+    metrics.organization(&org("org_1"));
+    metrics.sweep(start);
+    metrics.event(&Event::SessionOpened(facts("org_1")));
+    metrics.sweep(start + 30 * minute);
+    let closed =
+        Event::SessionClosed { facts: facts("org_1"), reason: CloseReason::ClientGone, lasted: Duration::ZERO };
+    metrics.event(&closed);
+    metrics.sweep(start + 61 * minute);
+    metrics.sweep(start + 120 * minute);
+    assert_eq!(metrics.organizations.len(), 1);
+    metrics.sweep(start + 121 * minute);
+    assert!(metrics.organizations.is_empty());
+}
+
+#[test]
 fn organizations_beyond_the_bound_are_counted_together() {
     let metrics = Metrics::new(1);
     for number in 0..ORGANIZATIONS_MAX {
