@@ -6,7 +6,7 @@ policies=${POLICIES:-/policies} demo=${DEMO:-/demo} secrets=${SECRETS:-/secrets}
 export PGPASSWORD=${PGPASSWORD:-$(cat /superuser/password)}
 psql=(psql -X -q -v ON_ERROR_STOP=1)
 
-"${psql[@]}" -f "$policies/roles.sql" -f "$policies/context_plain.sql" -f "$policies/protect.sql"
+"${psql[@]}" -f "$policies/roles.sql" -f "$policies/context_plain.sql" -f "$policies/protect.sql" -f "$policies/status.sql"
 # psql reads the password's file itself, so that no command line shows it.
 "${psql[@]}" <<END
 \set password \`cat $secrets/shard_1.password\`

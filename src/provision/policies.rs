@@ -9,10 +9,11 @@ pub struct PolicyFile {
     pub sql: &'static str,
 }
 
-/// The plain form: roles, the context from ordinary settings, and `partywall.protect(…)`. For a superuser (or a role with
+/// The plain form: roles, the context from ordinary settings, `partywall.protect(…)` and `partywall.status()`. For a superuser (or a role with
 /// CREATEROLE that owns the database), in each database that holds organizations.
-pub const PLAIN: [PolicyFile; 3] = [
+pub const PLAIN: [PolicyFile; 4] = [
     PolicyFile { name: "roles.sql", sql: include_str!("../../policies/sql/roles.sql") },
     PolicyFile { name: "context_plain.sql", sql: include_str!("../../policies/sql/context_plain.sql") },
     PolicyFile { name: "protect.sql", sql: include_str!("../../policies/sql/protect.sql") },
+    PolicyFile { name: "status.sql", sql: include_str!("../../policies/sql/status.sql") },
 ];

@@ -156,3 +156,65 @@ async fn an_unprotected_table_shows_nothing_until_it_is_opened_on_purpose() {
     within(&client, "acme").await;
     assert_eq!(count(&client, "SELECT count(*) FROM notes").await, 0);
 }
+
+async fn findings(client: &Client) -> Vec<(String, String, String)> {
+    let rows = client.query("SELECT severity, object, finding FROM partywall.status()", &[]).await.expect("tells");
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
+}
+
+#[tokio::test]
+async fn status_finds_every_planted_hole_and_nothing_in_a_sound_database() {
+    let cluster = prepared_cluster().await;
+    let admin = cluster.connect("postgres").await.expect("connects");
+    let sound = findings(&admin).await;
+    assert!(sound.iter().all(|(severity, ..)| severity == "ok"), "{sound:?}");
+    assert_eq!(sound.len(), 4, "each table and partition: {sound:?}");
+    // Each hole by itself: what makes it, and what is said about it.
+    let holes = [
+        (
+            "CREATE TABLE open (org_id text); GRANT SELECT (org_id) ON open TO partywall_app",
+            "BREACH",
+            "no row-level security",
+        ),
+        ("ALTER TABLE notes NO FORCE ROW LEVEL SECURITY", "warn", "not forced"),
+        ("ALTER TABLE notes OWNER TO partywall_app", "BREACH", "owns it"),
+        ("CREATE POLICY all_of_it ON notes FOR SELECT USING (true)", "BREACH", "does not read the context"),
+        ("CREATE POLICY half ON notes USING (org_id = partywall.org()) WITH CHECK (true)", "BREACH", "one way"),
+        ("CREATE POLICY slow ON notes USING (org_id = partywall.org())", "warn", "for each row"),
+        (
+            "CREATE TABLE loose (id int PRIMARY KEY, org_id text); GRANT SELECT ON loose TO partywall_app; SELECT partywall.protect('loose')",
+            "warn",
+            "reaches across",
+        ),
+        ("CREATE VIEW v AS SELECT * FROM notes; GRANT SELECT ON v TO partywall_app", "BREACH", "view reads"),
+        (
+            "CREATE VIEW a AS SELECT * FROM notes; CREATE VIEW b AS SELECT * FROM a; GRANT SELECT ON b TO partywall_app",
+            "BREACH",
+            "view reads",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW m AS SELECT * FROM notes; GRANT SELECT ON m TO partywall_app",
+            "BREACH",
+            "holds rows",
+        ),
+        (
+            "CREATE FUNCTION f() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM notes'",
+            "warn",
+            "SECURITY DEFINER",
+        ),
+        ("GRANT SELECT ON notes TO PUBLIC", "warn", "granted to PUBLIC"),
+        ("GRANT CREATE ON SCHEMA public TO partywall_app", "warn", "may create"),
+        ("ALTER ROLE partywall_app BYPASSRLS", "BREACH", "BYPASSRLS"),
+        ("GRANT pg_read_all_data TO partywall_app", "BREACH", "member"),
+        ("ALTER ROLE partywall_app SET search_path = evil", "warn", "poison"),
+        ("SELECT partywall.unprotect('notes')", "warn", "without a policy"),
+        ("DROP INDEX events_org_id_idx", "warn", "no index"),
+    ];
+    for (sql, severity, words) in holes {
+        admin.batch_execute("BEGIN").await.expect("begins");
+        admin.batch_execute(sql).await.expect(sql);
+        let found = findings(&admin).await;
+        admin.batch_execute("ROLLBACK").await.expect("rolls back");
+        assert!(found.iter().any(|(one, _, finding)| one == severity && finding.contains(words)), "{sql}: {found:?}");
+    }
+}
