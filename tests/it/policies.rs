@@ -205,7 +205,7 @@ async fn status_finds_every_planted_hole_and_nothing_in_a_sound_database() {
         ("GRANT SELECT ON notes TO PUBLIC", "warn", "granted to PUBLIC"),
         ("GRANT CREATE ON SCHEMA public TO partywall_app", "warn", "may create"),
         ("ALTER ROLE partywall_app BYPASSRLS", "BREACH", "BYPASSRLS"),
-        ("GRANT pg_read_all_data TO partywall_app", "BREACH", "member"),
+        ("GRANT pg_monitor TO partywall_app", "BREACH", "member"),
         ("ALTER ROLE partywall_app SET search_path = evil", "warn", "poison"),
         ("SELECT partywall.unprotect('notes')", "warn", "without a policy"),
         ("DROP INDEX events_org_id_idx", "warn", "no index"),
