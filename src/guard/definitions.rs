@@ -100,6 +100,9 @@ impl<'a> Walk<'_, 'a> {
                     return Err(No::new(Kind::ReadOnly, "this session may only read"));
                 }
                 (true, true) => {}
+                (true, false) if drop.remove_type == ObjectType::OBJECT_SCHEMA => {
+                    self.define(names.first().copied().flatten(), "*")?;
+                }
                 (true, false) => self.named(names.into_iter())?,
                 (false, _) => return Err(No::forbidden("dropping objects of this kind is refused")),
             }

@@ -1,5 +1,7 @@
 //! What the guard gathers while it walks one text, before it becomes a verdict.
 
+use std::ops::Range;
+
 use super::verdict::{Change, Statement, Taints, Verdict};
 use crate::event::StatementClass;
 
@@ -41,9 +43,9 @@ impl Facts {
     }
 
     /// Closes the statement that is being judged.
-    pub fn statement(&mut self, class: StatementClass) {
+    pub fn statement(&mut self, class: StatementClass, range: Range<usize>) {
         let changes = std::mem::take(&mut self.changes).into_boxed_slice();
-        self.statements.push(Statement { class, changes });
+        self.statements.push(Statement { class, range, changes });
         self.wrote = false;
         self.defined = false;
     }

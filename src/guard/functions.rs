@@ -250,7 +250,6 @@ impl Functions {
     }
 
     /// Whether a list names it.
-    #[cfg(test)]
     pub(super) fn knows(&self, name: &str) -> bool {
         self.named(name).is_some()
     }

@@ -92,6 +92,16 @@ impl Guard {
         }
     }
 
+    /// Whether a list of the guard names this function, relation or setting of PostgreSQL's: for the comparison with a
+    /// live server.
+    pub fn knows(&self, what: Known, name: &str) -> bool {
+        match what {
+            Known::Function => self.rules.functions.knows(name),
+            Known::Relation => self.rules.relations.knows(name),
+            Known::Setting => self.rules.settings.knows(&name.to_ascii_lowercase()),
+        }
+    }
+
     fn judge_anew(&self, sql: &str, rights: &Rights) -> Result<Verdict, Refusal> {
         let tree = parse::parse(sql, self.statement_bytes_max)?;
         if tree.len() > STATEMENTS_MAX {
@@ -100,9 +110,22 @@ impl Guard {
         }
         let mut facts = facts::Facts::default();
         let mut walk = walk::Walk::new(&self.rules, rights, &mut facts);
-        tree.stmts().try_for_each(|statement| walk.statement(statement)).map_err(|no| no.into_refusal(sql))?;
+        tree.iter()
+            .try_for_each(|statement| walk.statement(statement, sql.len()))
+            .map_err(|no| no.into_refusal(sql))?;
         Ok(facts.into_verdict())
     }
+}
+
+/// What a name is the name of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// A function of pg_catalog.
+    Function,
+    /// A table or view of pg_catalog.
+    Relation,
+    /// A setting.
+    Setting,
 }
 
 #[cfg(test)]

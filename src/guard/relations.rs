@@ -89,7 +89,6 @@ impl SystemRelations {
     }
 
     /// Whether a list names it.
-    #[cfg(test)]
     pub(super) fn knows(&self, name: &str) -> bool {
         [&self.refused, &self.catalog, &self.statistics].iter().any(|list| list.contains(name))
     }

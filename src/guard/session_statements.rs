@@ -165,8 +165,14 @@ fn value(name: &str, arguments: &NodeList) -> Value {
     Value::Literal(text.into())
 }
 
-/// Appends a name in double quotes, whether it needs them or not.
+/// Appends a name, in double quotes where it needs them, as `quote_identifier` does (ruleutils.c) but for keywords.
 fn quote_name(text: &mut String, name: &str) {
+    let plain = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit() || character == '_';
+    let starts_plain = name.chars().next().is_some_and(|first| !first.is_ascii_digit());
+    if starts_plain && name.chars().all(plain) {
+        text.push_str(name);
+        return;
+    }
     text.push('"');
     for character in name.chars() {
         if character == '"' {

@@ -203,9 +203,8 @@ impl Settings {
     }
 
     /// Whether a list names it.
-    #[cfg(test)]
     pub(super) fn knows(&self, name: &str) -> bool {
-        self.rules.contains_key(name)
+        self.rules.contains_key(name) || name.starts_with("enable_")
     }
 }
 
@@ -275,7 +274,7 @@ fn number(value: &Value, unit: Unit, zero_is_none: bool) -> Option<u64> {
     }
     // Round up, so that nothing below one unit passes for zero.
     let whole = scaled.ceil() as u64;
-    Some(if zero_is_none && scaled < 0.5 { u64::MAX } else { whole })
+    Some(if zero_is_none && scaled <= 0.5 { u64::MAX } else { whole })
 }
 
 fn scale(unit: Unit, suffix: &str) -> Option<f64> {
@@ -321,7 +320,8 @@ mod tests {
         assert_eq!(ms("1.5s"), Some(1500));
         assert_eq!(ms(" 2 min "), Some(120_000));
         assert_eq!(ms("0"), Some(u64::MAX));
-        assert_eq!(ms("0.4ms"), Some(u64::MAX));
+        assert_eq!(ms("0.5ms"), Some(u64::MAX), "rounded to zero, which is no limit");
+        assert_eq!(ms("600us"), Some(1));
         for odd in ["", "-1", "1e9", "0x10", "010", "5S", "1 fortnight", "NaN", "inf", "1s;", "99999999999999999999"] {
             assert_eq!(ms(odd), None, "{odd}");
         }

@@ -1,6 +1,8 @@
 //! Which kinds of statement may pass at all, and what each needs: an allow-list. What is not here is refused.
 
-use pg_raw_parse::nodes::{CopyStmt, DeclareCursorStmt, DefElem, ExplainStmt, LockStmt, PrepareStmt, SelectStmt};
+use pg_raw_parse::nodes::{
+    CopyStmt, DeclareCursorStmt, DefElem, ExplainStmt, LockStmt, PrepareStmt, RawStmt, SelectStmt,
+};
 use pg_raw_parse::raw::CURSOR_OPT_HOLD;
 use pg_raw_parse::{ConstValue, Node};
 
@@ -17,9 +19,15 @@ const LOCK_READER_MAX: i32 = 1;
 
 impl<'a> Walk<'_, 'a> {
     /// Judges one statement of a text and closes it.
-    pub fn statement(&mut self, node: Node<'a>) -> Answer {
-        let class = self.judge(node)?;
-        self.facts.statement(class);
+    pub fn statement(&mut self, statement: &'a RawStmt, text_bytes: usize) -> Answer {
+        let class = self.judge(statement.stmt())?;
+        let start = usize::try_from(statement.stmt_location).unwrap_or(0).min(text_bytes);
+        // A length of zero means: to the text's end.
+        let end = match usize::try_from(statement.stmt_len) {
+            Ok(bytes) if bytes > 0 => start.saturating_add(bytes).min(text_bytes),
+            _ => text_bytes,
+        };
+        self.facts.statement(class, start..end);
         Ok(())
     }
 

@@ -76,7 +76,7 @@ pub(super) struct Unknown;
 #[expect(clippy::too_many_lines, reason = "one table, a line for each kind")]
 pub(super) fn children<'a>(node: Node<'a>, into: &mut Vec<Node<'a>>) -> Result<(), Unknown> {
     children! { node, into;
-        leaves A_Const A_Star Alias BitString Boolean CurrentOfExpr Float Integer JsonFormat MergeSupportFunc ParamRef
+        leaves ATAlterConstraint A_Const A_Star Alias BitString Boolean CurrentOfExpr Float Integer JsonFormat MergeSupportFunc ParamRef
             RangeVar SQLValueFunction SetToDefault String;
         NodeList {}
         GroupingFunc { args }

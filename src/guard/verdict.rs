@@ -1,6 +1,6 @@
 //! What the guard answers: a statement's class, what it touches, and what it changes in the session.
 
-use std::ops::BitOr;
+use std::ops::{BitOr, Range};
 
 use crate::event::StatementClass;
 
@@ -67,6 +67,7 @@ impl Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Statement {
     pub(super) class: StatementClass,
+    pub(super) range: Range<usize>,
     pub(super) changes: Box<[Change]>,
 }
 
@@ -74,6 +75,11 @@ impl Statement {
     /// What it does.
     pub fn class(&self) -> StatementClass {
         self.class
+    }
+
+    /// Where it stands in the text, in bytes, without its semicolon; comments before it may be in it.
+    pub fn range(&self) -> Range<usize> {
+        self.range.clone()
     }
 
     /// What it changes in the session if the server accepts it.
@@ -112,7 +118,8 @@ pub struct Set {
 pub enum Change {
     /// SET, SET LOCAL, SET SESSION CHARACTERISTICS, or a top-level `set_config`.
     Set(Set),
-    /// RESET of one setting, or SET … TO DEFAULT.
+    /// RESET of one setting, or SET … TO DEFAULT. The server gives it the value that its connection began with, which
+    /// is neither the session's own start-up parameter nor the tier's limit: the session must follow up.
     Reset {
         /// Which setting, in lower case.
         name: Box<str>,

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod front;
+mod guard;
 mod demo;
 mod docker;
 mod policies;

@@ -4,7 +4,7 @@ mod attacks;
 mod bounds;
 mod effects;
 mod honest;
-mod live;
+mod permissions;
 
 use std::sync::Arc;
 

@@ -1,0 +1,96 @@
+//! The guard's lists against a live server: whatever PostgreSQL has that matters must stand in one of them.
+
+use partywall::config::{GuardPolicy, Right};
+use partywall::guard::{Change, Guard, Known, Value};
+use partywall::provision::Cluster;
+
+fn guard() -> Guard {
+    let policy = GuardPolicy { default_rights: vec![Right::Read, Right::Write], ..GuardPolicy::default() };
+    Guard::new(&policy, &["app.current_org_id".to_owned()], 1 << 20)
+}
+
+async fn names(client: &tokio_postgres::Client, sql: &str) -> Vec<String> {
+    client.query(sql, &[]).await.expect("the catalogs can be read").iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn every_volatile_or_privileged_function_of_postgres_stands_in_a_list() {
+    let cluster = Cluster::start().unwrap();
+    let client = cluster.connect("postgres").await.unwrap();
+    let guard = guard();
+    let volatile = "SELECT DISTINCT proname::text FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace \
+        AND (provolatile = 'v' OR proacl IS NOT NULL OR proname LIKE '%to\\_xml%' OR proname LIKE 'pg\\_stat\\_get%')";
+    let mut unknown = names(&client, volatile).await;
+    assert!(unknown.len() > 100);
+    unknown.retain(|name| !guard.knows(Known::Function, name));
+    assert!(unknown.is_empty(), "functions in no list: {unknown:?}");
+
+    let mut unknown = names(
+        &client,
+        "SELECT relname::text FROM pg_class WHERE relkind IN ('r', 'v') AND relnamespace = 'pg_catalog'::regnamespace",
+    )
+    .await;
+    unknown.retain(|name| !guard.knows(Known::Relation, name));
+    assert!(unknown.is_empty(), "relations in no list: {unknown:?}");
+
+    let mut unknown = names(&client, "SELECT name FROM pg_settings WHERE context = 'user'").await;
+    unknown.retain(|name| !guard.knows(Known::Setting, name));
+    assert!(unknown.is_empty(), "settings in no list: {unknown:?}");
+}
+
+/// What the grammar takes for a call of one argument although it looks like a column, the server does too: the guard
+/// must read it the same way.
+#[tokio::test]
+async fn a_column_that_is_none_is_a_call() {
+    let cluster = Cluster::start().unwrap();
+    let client = cluster.connect("postgres").await.unwrap();
+    let guard = guard();
+    let rights = guard.rights(&[] as &[&str], &[] as &[&str]);
+    for sql in ["SELECT (0.25).setseed", "SELECT x.pg_cancel_backend FROM generate_series(1, 1) AS x"] {
+        client.simple_query(sql).await.unwrap();
+    }
+    assert!(guard.judge("SELECT x.pg_cancel_backend FROM generate_series(1, 1) AS x", &rights).is_err());
+    assert!(!guard.judge("SELECT (0.25).setseed", &rights).unwrap().taints().is_empty());
+}
+
+/// Settings are replayed with `set_config` in the form that a verdict tells: the server must end with the same value.
+#[tokio::test]
+async fn a_setting_told_by_a_verdict_means_the_same_to_the_server() {
+    let cluster = Cluster::start().unwrap();
+    let client = cluster.connect("postgres").await.unwrap();
+    let guard = guard();
+    let rights = guard.rights(&[] as &[&str], &[] as &[&str]);
+    for sql in [
+        "SET search_path TO \"$user\", public, 'a\"b', \"A, b\"",
+        "SET search_path = ''",
+        "SET SCHEMA 'app'",
+        "SET DateStyle = ISO, DMY",
+        "SET TIME ZONE INTERVAL '+02:30' HOUR TO MINUTE",
+        "SET TIME ZONE -7",
+        "SET TIME ZONE 'Europe/Paris'",
+        "SET work_mem = '12MB'",
+        "SET statement_timeout = 1500",
+        "SET geqo_seed = 0.25",
+        "SET jit = off",
+        "SET intervalstyle = iso_8601",
+        "SET client_encoding = 'utf-8'",
+        "SET XML OPTION DOCUMENT",
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "SET default_transaction_read_only = on",
+        "SET \"My.Flag\" = 'it''s'",
+    ] {
+        let verdict = guard.judge(sql, &rights).unwrap_or_else(|refusal| panic!("{sql}: {refusal}"));
+        let [Change::Set(set)] = &*verdict.changes().cloned().collect::<Vec<_>>() else { panic!("{sql}") };
+        let Value::Literal(value) = &set.value else { panic!("{sql}") };
+        let show = || async {
+            let row = client.query_one("SELECT current_setting($1)", &[&&*set.name]).await.unwrap();
+            row.get::<_, String>(0)
+        };
+        client.simple_query(sql).await.unwrap();
+        let by_set = show().await;
+        client.simple_query("RESET ALL").await.unwrap();
+        client.query("SELECT set_config($1, $2, false)", &[&&*set.name, &&**value]).await.unwrap();
+        assert_eq!(show().await, by_set, "{sql} told as {value:?}");
+        client.simple_query("RESET ALL").await.unwrap();
+    }
+}
