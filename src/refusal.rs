@@ -34,6 +34,8 @@ pub enum Kind {
     StatementTooLarge,
     /// The tier's query time is over.
     QueryTimeout,
+    /// The client asked for its statement to be cancelled.
+    Cancelled,
     /// The proxy is draining.
     Draining,
     /// The session was ended by an operator.
@@ -114,7 +116,7 @@ const fn row(
 
 impl Kind {
     /// Every kind, in the order of the table.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::InvalidToken,
         Self::TlsRequired,
         Self::OrganizationSuspended,
@@ -128,6 +130,7 @@ impl Kind {
         Self::ResultTooLarge,
         Self::StatementTooLarge,
         Self::QueryTimeout,
+        Self::Cancelled,
         Self::Draining,
         Self::Killed,
         Self::ShardUnavailable,
@@ -190,6 +193,7 @@ impl Kind {
             }
             Self::StatementTooLarge => row("54000", Error, "statement_too_large", INFO, None),
             Self::QueryTimeout => row("57014", Error, "query_timeout", INFO, None),
+            Self::Cancelled => row("57014", Error, "cancelled", INFO, None),
             Self::Draining => row("57P01", Fatal, "draining", INFO, Some("Connect again.")),
             Self::Killed => row("57P01", Fatal, "killed", INFO, None),
             Self::ShardUnavailable => row("57P03", Error, "shard_unavailable", WARN, Some("Try again later.")),

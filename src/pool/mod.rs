@@ -1,2 +1,425 @@
-//! Being built.
+//! The pool: server connections of one shard on one data thread, and the one place where a statement waits.
+//!
+//! It alone gives server connections away, and only such as have confirmed the asker's context. Who waits is chosen by
+//! the fair queue (`line`); which connection is chosen by what it was told: the same session's, then the same context's.
+
+mod connection;
+mod keeper;
+mod lease;
+mod line;
+mod statements;
 pub mod stats;
+
+pub use connection::{AskError, Connection, Taint};
+pub use lease::Lease;
+pub use line::Line;
+pub use statements::{Prepared, Statement, StatementKey, Statements};
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_local};
+
+use crate::context::Context;
+use crate::event::Observer;
+use crate::ids::{OrgId, SessionId};
+use crate::limits::{OrgLimits, Permit};
+use crate::refusal::{Kind, Refusal};
+use crate::server::{self, ConnectSpec};
+use keeper::{Chore, Health};
+use lease::Grant;
+use line::{Clock, Waiter};
+use stats::PoolStats;
+
+/// Attempts to tell a connection its context before the statement is refused; each failure closes one connection.
+const TELL_ATTEMPTS: usize = 3;
+
+/// What a pool is made to be; replaced whole on reload.
+#[derive(Debug)]
+pub struct PoolSettings {
+    /// How to reach the shard.
+    pub spec: ConnectSpec,
+    /// The most server connections.
+    pub size: usize,
+    /// Server connections kept open even when unused.
+    pub min_size: usize,
+    /// The age at which a connection is closed.
+    pub lifetime: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// How long a statement may wait, where its tier does not say.
+    pub wait_timeout: Duration,
+    /// Prepared statements kept on each connection.
+    pub max_prepared_statements: usize,
+    /// Rises with each reload that changes how the shard is reached; older connections are closed.
+    pub epoch: u64,
+}
+
+/// Who asks for a server connection.
+#[derive(Clone)]
+pub struct Asker {
+    /// The session.
+    pub session: SessionId,
+    /// Its organization's line at this pool.
+    pub line: Rc<Line>,
+    /// What the connection must have confirmed.
+    pub context: Context,
+}
+
+/// The server connections of one shard on one data thread.
+pub struct Pool {
+    settings: RefCell<Rc<PoolSettings>>,
+    stats: Arc<PoolStats>,
+    observer: Arc<dyn Observer>,
+    clock: Clock,
+    /// Statements that sessions of this pool have prepared.
+    pub statements: Statements,
+    /// Connections nobody has, the longest unused first.
+    idle: RefCell<VecDeque<Box<Connection>>>,
+    /// Connections there are: idle, lent, being opened or closed.
+    open: Cell<usize>,
+    connecting: Cell<usize>,
+    lines: RefCell<HashMap<OrgId, Weak<Line>>>,
+    /// The lines with somebody in them.
+    waiting: RefCell<Vec<Rc<Line>>>,
+    health: RefCell<Health>,
+    back_off: Cell<Duration>,
+    retry_at: Cell<Instant>,
+    /// What a fresh connection says of its settings.
+    parameters: RefCell<Rc<[(String, String)]>>,
+    chores: mpsc::UnboundedSender<Chore>,
+    bell: Arc<Bell>,
+    me: Weak<Pool>,
+}
+
+/// Rung, from any thread, when a permit that somebody waits for has come free.
+struct Bell(Notify);
+
+impl Bell {
+    async fn rung(&self) {
+        self.0.notified().await;
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+}
+
+impl Pool {
+    /// A pool and its keeper; must be called on the data thread whose pool it is. It ends when the last `Rc` is dropped.
+    pub fn start(settings: PoolSettings, stats: Arc<PoolStats>, observer: Arc<dyn Observer>) -> Rc<Self> {
+        let (chores, inbox) = mpsc::unbounded_channel();
+        let pool = Rc::new_cyclic(|me| Self {
+            settings: RefCell::new(Rc::new(settings)),
+            stats,
+            observer,
+            clock: Clock::default(),
+            statements: Statements::default(),
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            connecting: Cell::new(0),
+            lines: RefCell::default(),
+            waiting: RefCell::default(),
+            health: RefCell::new(Health::Starting),
+            back_off: Cell::new(Duration::ZERO),
+            retry_at: Cell::new(Instant::now()),
+            parameters: RefCell::new(Rc::from([])),
+            chores,
+            bell: Arc::new(Bell(Notify::new())),
+            me: Weak::clone(me),
+        });
+        spawn_local(keeper::keep(Rc::downgrade(&pool), inbox));
+        pool.want_connection();
+        pool
+    }
+
+    /// Replaces the settings; connections opened under another epoch close as they come back.
+    pub fn configure(&self, settings: PoolSettings) {
+        *self.settings.borrow_mut() = Rc::new(settings);
+        self.dispatch();
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Rc<PoolSettings> {
+        Rc::clone(&self.settings.borrow())
+    }
+
+    /// What a fresh connection says of its settings; empty until there has been one.
+    pub fn parameters(&self) -> Rc<[(String, String)]> {
+        Rc::clone(&self.parameters.borrow())
+    }
+
+    /// The numbers of this pool.
+    pub fn stats(&self) -> &Arc<PoolStats> {
+        &self.stats
+    }
+
+    /// An organization's line here.
+    pub fn line(&self, limits: &Arc<OrgLimits>) -> Rc<Line> {
+        let mut lines = self.lines.borrow_mut();
+        if let Some(line) = lines.get(limits.org()).and_then(Weak::upgrade)
+            && Arc::ptr_eq(&line.limits, limits)
+        {
+            return line;
+        }
+        let line = Rc::new(Line::new(Arc::clone(limits)));
+        lines.insert(limits.org().clone(), Rc::downgrade(&line));
+        line
+    }
+
+    /// Lends a connection that already carries the asker's context, if its turn has come and there is one.
+    pub fn try_lease(&self, asker: &Asker) -> Option<Lease> {
+        let grant = self.turn_at_once(asker, true)?;
+        debug_assert!(grant.carries(&asker.context));
+        Some(grant.into_lease(asker.session))
+    }
+
+    /// Lends a connection that has confirmed the asker's context, after waiting its turn.
+    ///
+    /// Refused (53400) when the line is full or the wait too long, (57P03) when the shard cannot be reached or no
+    /// connection would take the context. Dropping the future leaves the line.
+    pub async fn lease(&self, asker: &Asker) -> Result<Lease, Refusal> {
+        let mut last = None;
+        for _ in 0..TELL_ATTEMPTS {
+            let grant = match self.turn_at_once(asker, false) {
+                Some(grant) => grant,
+                None => self.wait(asker)?.await.unwrap_or_else(|_| Err(self.unavailable()))?,
+            };
+            match grant.tell(asker.session, &asker.context).await {
+                Ok(lease) => return Ok(lease),
+                Err(error) => {
+                    tracing::warn!(shard = %self.stats.shard, %error, "a server connection did not take a context");
+                    last = Some(error);
+                }
+            }
+        }
+        Err(match last {
+            Some(AskError::Refused(words)) => Refusal::new(
+                Kind::ShardUnavailable,
+                format!("the server does not accept this session's settings: {words}"),
+            ),
+            _ => self.unavailable(),
+        })
+    }
+
+    /// The refusal (57P03) of a shard that cannot be used; the client does not hear why.
+    fn unavailable(&self) -> Refusal {
+        Refusal::new(Kind::ShardUnavailable, "the database of this organization is not available now")
+    }
+
+    fn turn_at_once(&self, asker: &Asker, carrying: bool) -> Option<Grant> {
+        let line = &asker.line;
+        if !line.waiters.borrow().is_empty() || !self.may_hold_more(line) {
+            return None;
+        }
+        let at = self.pick(asker.session, &asker.context, carrying)?;
+        let permit = line.limits.permit()?;
+        self.grant(line, at, permit)
+    }
+
+    /// Which idle connection suits best: the session's own last, else one of its context, else the longest unused.
+    fn pick(&self, session: SessionId, context: &Context, carrying: bool) -> Option<usize> {
+        let mut idle = self.idle.borrow_mut();
+        loop {
+            let suits =
+                |connection: &Connection| connection.taint == Taint::None && connection.told.as_ref() == Some(context);
+            let own = idle.iter().rposition(|connection| connection.last_session == Some(session) && suits(connection));
+            let like = own.or_else(|| idle.iter().rposition(|connection| suits(connection)));
+            let at = match like {
+                Some(at) => at,
+                None if carrying || idle.is_empty() => return None,
+                None => 0,
+            };
+            if idle.get_mut(at).is_some_and(|connection| connection.is_quiet()) {
+                return Some(at);
+            }
+            if let Some(connection) = idle.remove(at) {
+                self.hand_over(Chore::Close { connection, cancel: false, permit: None });
+            }
+        }
+    }
+
+    fn grant(&self, line: &Rc<Line>, at: usize, permit: Permit) -> Option<Grant> {
+        let connection = self.idle.borrow_mut().remove(at)?;
+        self.stats.leases_total.fetch_add(1, Ordering::Relaxed);
+        Some(Grant::new(self.me.upgrade()?, Rc::clone(line), connection, permit))
+    }
+
+    /// Whether an organization may have one more connection: a little headroom is left for those that hold none.
+    fn may_hold_more(&self, line: &Line) -> bool {
+        let size = self.settings.borrow().size;
+        line.holding.get() < (size - size / 8).max(1)
+    }
+
+    /// Takes a place in the line.
+    fn wait(&self, asker: &Asker) -> Result<oneshot::Receiver<Result<Grant, Refusal>>, Refusal> {
+        if matches!(&*self.health.borrow(), Health::Down(_)) && self.open.get() == self.connecting.get() {
+            return Err(self.unavailable());
+        }
+        let line = &asker.line;
+        let place = line.limits.queue()?;
+        let (answer, wait) = oneshot::channel();
+        let patience = line.limits.tier().query_wait_timeout.unwrap_or(self.settings.borrow().wait_timeout);
+        line.waiters.borrow_mut().push_back(Waiter {
+            session: asker.session,
+            context: asker.context.clone(),
+            since: Instant::now(),
+            patience,
+            place,
+            answer,
+        });
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|known| Rc::ptr_eq(known, line)) {
+            waiting.push(Rc::clone(line));
+        }
+        drop(waiting);
+        self.dispatch();
+        Ok(wait)
+    }
+
+    /// Gives idle connections to whose turn it is, and asks for more where that would help.
+    fn dispatch(&self) {
+        let waker = Waker::from(Arc::clone(&self.bell));
+        let mut starved: Vec<Rc<Line>> = Vec::new();
+        loop {
+            self.forget_who_left();
+            let line = {
+                let waiting = self.waiting.borrow();
+                let may_go =
+                    |line: &Line| self.may_hold_more(line) && !starved.iter().any(|other| std::ptr::eq(&**other, line));
+                line::next(&self.clock, &waiting, may_go).cloned()
+            };
+            let Some(line) = line else { return };
+            let chosen = {
+                let waiters = line.waiters.borrow();
+                waiters.front().and_then(|waiter| self.pick(waiter.session, &waiter.context, false))
+            };
+            let Some(at) = chosen else {
+                self.want_connection_for_waiters();
+                return;
+            };
+            let Some(permit) = line.limits.permit_or_wake(&waker) else {
+                starved.push(line);
+                continue;
+            };
+            let waiter = line.waiters.borrow_mut().pop_front();
+            let (Some(waiter), Some(grant)) = (waiter, self.grant(&line, at, permit)) else { return };
+            self.stats.waited_us_total.fetch_add(waiter.since.elapsed().as_micros() as u64, Ordering::Relaxed);
+            drop(waiter.place);
+            // Who has left in this very moment gives the turn back by dropping it.
+            drop(waiter.answer.send(Ok(grant)));
+        }
+    }
+
+    /// Drops waiters whose session has gone, and lines with nobody in them.
+    fn forget_who_left(&self) {
+        self.waiting.borrow_mut().retain(|line| {
+            let mut waiters = line.waiters.borrow_mut();
+            while waiters.front().is_some_and(|waiter| waiter.answer.is_closed()) {
+                waiters.pop_front();
+            }
+            !waiters.is_empty()
+        });
+    }
+
+    fn want_connection_for_waiters(&self) {
+        let waiting: usize = self.waiting.borrow().iter().map(|line| line.waiters.borrow().len()).sum();
+        if self.connecting.get() < waiting && Instant::now() >= self.retry_at.get() {
+            self.want_connection();
+        }
+    }
+
+    fn want_connection(&self) {
+        if self.open.get() < self.settings.borrow().size {
+            self.open.set(self.open.get() + 1);
+            self.connecting.set(self.connecting.get() + 1);
+            self.hand_over(Chore::Connect);
+        }
+    }
+
+    /// A connection has come back from a session.
+    fn returned(&self, chore: Chore) {
+        match chore {
+            Chore::Keep { connection, permit } => {
+                drop(permit);
+                self.put_idle(connection);
+            }
+            other => self.hand_over(other),
+        }
+    }
+
+    fn hand_over(&self, chore: Chore) {
+        // The keeper lives as long as the pool; when both end, dropping the chore closes its connection.
+        drop(self.chores.send(chore));
+    }
+
+    fn put_idle(&self, connection: Box<Connection>) {
+        self.put_idle_since(connection, Instant::now());
+    }
+
+    fn put_idle_since(&self, mut connection: Box<Connection>, since: Instant) {
+        let settings = self.settings.borrow();
+        let old = connection.server.opened.elapsed() > settings.lifetime;
+        let stale = connection.epoch != settings.epoch || self.open.get() > settings.size;
+        drop(settings);
+        if connection.taint == Taint::Close || old || stale {
+            self.hand_over(Chore::Close { connection, cancel: false, permit: None });
+            return;
+        }
+        connection.idle_since = since;
+        self.idle.borrow_mut().push_back(connection);
+        if !self.waiting.borrow().is_empty() {
+            self.dispatch();
+        }
+    }
+
+    /// A connection is gone.
+    fn gone(&self) {
+        self.open.set(self.open.get() - 1);
+        self.stats.discarded_total.fetch_add(1, Ordering::Relaxed);
+        self.dispatch();
+    }
+
+    fn refuse_waiters(&self) {
+        for line in std::mem::take(&mut *self.waiting.borrow_mut()) {
+            for waiter in std::mem::take(&mut *line.waiters.borrow_mut()) {
+                drop(waiter.answer.send(Err(self.unavailable())));
+            }
+        }
+    }
+
+    fn end_long_waits(&self, now: Instant) {
+        for line in self.waiting.borrow().iter() {
+            let mut waiters = line.waiters.borrow_mut();
+            while let Some(waiter) = waiters.front()
+                && now.duration_since(waiter.since) >= waiter.patience
+            {
+                let Some(waiter) = waiters.pop_front() else { break };
+                let waited_s = now.duration_since(waiter.since).as_secs();
+                drop(waiter.answer.send(Err(line.limits.waited_too_long(waited_s))));
+            }
+        }
+    }
+
+    fn count_told(&self) {
+        self.stats.contexts_told_total.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn send_cancel(&self, connection: &Connection) -> JoinHandle<()> {
+        let settings = self.settings();
+        let (pid, key) = (connection.server.pid, connection.server.secret_key.clone());
+        spawn_local(async move {
+            if let Err(error) = server::cancel(&settings.spec, pid, &key).await {
+                tracing::warn!(shard = %settings.spec.shard, %error, "a cancel request did not reach the server");
+            }
+        })
+    }
+}

@@ -101,6 +101,17 @@ pub enum Reply {
     Replace(Box<[u8]>),
 }
 
+/// One thing that a client is still to hear when its server is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// An error.
+    Error,
+    /// ReadyForQuery.
+    Ready,
+    /// Nothing now: what the client sends up to its Sync is to be dropped.
+    Skip,
+}
+
 /// A backend message that no conversation allows here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("backend message {tag:#04x} where none such may come")]
@@ -274,6 +285,47 @@ impl<U> Flow<U> {
         undone
     }
 
+    /// Ends the conversation, the server being lost: what the client is to hear for each message that it has sent.
+    ///
+    /// A client always gets one error for a statement or batch that was on its way, and never more than it waits for.
+    pub fn lose(&mut self) -> Vec<Lost> {
+        let mut answers = Vec::new();
+        let mut told = false;
+        let mut open = self.batch_open && !self.skipping;
+        for owed in std::mem::take(&mut self.owed) {
+            match owed {
+                Owed::Query | Owed::Poison { query: true, .. } => {
+                    answers.extend([Lost::Error, Lost::Ready]);
+                    told = false;
+                }
+                Owed::Sync => {
+                    answers.push(Lost::Ready);
+                    told = false;
+                }
+                Owed::CopyEnd => {}
+                Owed::Parse { undo, .. } | Owed::Local { undo, .. } => {
+                    self.undone.push(undo);
+                    tell(&mut answers, &mut told);
+                }
+                Owed::Bind
+                | Owed::Describe
+                | Owed::Execute
+                | Owed::Close { .. }
+                | Owed::Poison { query: false, .. } => {
+                    tell(&mut answers, &mut told);
+                }
+            }
+        }
+        if open && !told {
+            tell(&mut answers, &mut told);
+        }
+        open |= self.skipping;
+        if open {
+            answers.push(Lost::Skip);
+        }
+        answers
+    }
+
     /// Whether a skip has undone anything.
     pub fn has_undone(&self) -> bool {
         !self.undone.is_empty()
@@ -382,6 +434,13 @@ impl<U> Flow<U> {
         self.copy_in = false;
         self.owed.pop_front();
         Some(())
+    }
+}
+
+fn tell(answers: &mut Vec<Lost>, told: &mut bool) {
+    if !*told {
+        answers.push(Lost::Error);
+        *told = true;
     }
 }
 
@@ -534,5 +593,20 @@ mod tests {
         assert_eq!(flow.received(b'E', 0), Ok(Reply::Replace(Box::from(&b"no"[..]))));
         receive(&mut flow, b"Z");
         assert!(flow.is_safe());
+    }
+
+    #[test]
+    fn a_lost_server_leaves_one_error_for_each_statement_on_its_way() {
+        let mut flow = TestFlow::default();
+        flow.sent(Owed::Query);
+        flow.sent(parse(1));
+        flow.sent(Owed::Bind);
+        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync);
+        flow.sent(Owed::Execute);
+        use Lost::{Error, Ready, Skip};
+        assert_eq!(flow.lose(), [Error, Ready, Error, Ready, Ready, Error, Skip]);
+        assert_eq!(flow.take_undone(), [1]);
+        assert!(!flow.owes());
     }
 }

@@ -92,6 +92,63 @@ pub fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
+/// One field of an ErrorResponse or NoticeResponse, by its type byte; no field is guaranteed to be there.
+pub fn error_field(body: &[u8], field: u8) -> Option<&[u8]> {
+    let mut rest = body;
+    while let Some((&kind, tail)) = rest.split_first() {
+        let (value, tail) = split_cstr(tail)?;
+        if kind == field {
+            return Some(value);
+        }
+        rest = tail;
+    }
+    None
+}
+
+/// An ErrorResponse's code and sentence, for an operator.
+pub fn error_text(body: &[u8]) -> String {
+    let text = |field| String::from_utf8_lossy(error_field(body, field).unwrap_or_default()).into_owned();
+    format!("{} ({})", text(b'M'), text(b'C'))
+}
+
+/// Whether an ErrorResponse says that the server ends the connection.
+pub fn error_is_fatal(body: &[u8]) -> bool {
+    matches!(error_field(body, b'V').or_else(|| error_field(body, b'S')), Some(b"FATAL" | b"PANIC"))
+}
+
+/// Appends an ErrorResponse like `body`, but of severity ERROR: the server's session ended, the client's did not.
+pub fn put_error_softened(out: &mut Vec<u8>, body: &[u8]) {
+    put(out, backend::ERROR_RESPONSE, |out| {
+        let mut rest = body;
+        while let Some((&kind, tail)) = rest.split_first() {
+            let Some((value, tail)) = split_cstr(tail) else { break };
+            out.push(kind);
+            put_cstr(out, if matches!(kind, b'S' | b'V') { b"ERROR" } else { value });
+            rest = tail;
+        }
+        out.push(0);
+    });
+}
+
+/// The values of a DataRow in text format, given its body; `None` inside for NULL, outside when the body is malformed.
+pub fn row_values(body: &[u8]) -> Option<Vec<Option<String>>> {
+    let (count, mut rest) = body.split_first_chunk::<2>()?;
+    let mut values = Vec::new();
+    for _ in 0..u16::from_be_bytes(*count) {
+        let (length, tail) = rest.split_first_chunk::<4>()?;
+        let length = i32::from_be_bytes(*length);
+        if length < 0 {
+            values.push(None);
+            rest = tail;
+        } else {
+            let (value, tail) = tail.split_at_checked(usize::try_from(length).ok()?)?;
+            values.push(Some(String::from_utf8_lossy(value).into_owned()));
+            rest = tail;
+        }
+    }
+    Some(values)
+}
+
 /// Appends a frame to `out`; `body` writes what stands behind the length word.
 pub fn put(out: &mut Vec<u8>, tag: u8, body: impl FnOnce(&mut Vec<u8>)) {
     out.push(tag);
@@ -130,6 +187,26 @@ mod tests {
             bytes.extend_from_slice(&length.to_be_bytes());
             assert_eq!(header(&bytes), Err(BadLength { tag: b'D', length }));
         }
+    }
+
+    #[test]
+    fn an_error_that_lacks_fields_is_read_all_the_same() {
+        assert_eq!(error_text(b"\0"), " ()");
+        assert_eq!(error_text(b"SFATAL\0Mgone"), " ()");
+        assert!(error_is_fatal(b"SFATAL\0\0") && !error_is_fatal(b"SERROR\0\0") && !error_is_fatal(b""));
+        let mut out = Vec::new();
+        put_error_softened(&mut out, b"SFATAL\0VFATAL\0C57P01\0Mgone\0\0");
+        assert_eq!(&out[5..], b"SERROR\0VERROR\0C57P01\0Mgone\0\0");
+    }
+
+    #[test]
+    fn a_row_is_read_and_a_malformed_one_is_not() {
+        let row = b"\0\x02\0\0\0\x02hi\xff\xff\xff\xff";
+        assert_eq!(row_values(row), Some(vec![Some("hi".to_owned()), None]));
+        for cut in 0..row.len() {
+            assert_eq!(row_values(&row[..cut]), None);
+        }
+        assert_eq!(row_values(b"\0\x01\x7f\xff\xff\xff"), None);
     }
 
     #[test]

@@ -1,0 +1,247 @@
+//! A server connection with all that is known of it: what it was told, what it has prepared, what it has been through.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+
+use super::statements::{Prepared, Statement};
+use crate::context::Context;
+use crate::ids::SessionId;
+use crate::net::ServerStream;
+use crate::server::ServerConnection;
+use crate::wire::flow::Status;
+use crate::wire::frame::{self, backend};
+
+/// How long a server may take to answer what the proxy itself asks of it.
+pub const OWN_ROUND_TRIP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most bytes that such an answer may have.
+const OWN_ANSWER_BYTES_MAX: usize = 1 << 20;
+
+/// The most settings that a server may report.
+const PARAMETERS_MAX: usize = 100;
+
+/// What a connection has been through, and so what must happen before another session may have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Taint {
+    /// Nothing that its context does not say.
+    None,
+    /// State that DISCARD ALL takes away.
+    Discard,
+    /// State that nothing takes away: it must be closed.
+    Close,
+}
+
+/// A pooled server connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The socket and who is behind it.
+    pub server: ServerConnection,
+    /// The context it has confirmed; `None` for that of its start-up.
+    pub told: Option<Context>,
+    /// What it has been through.
+    pub taint: Taint,
+    /// `currval` and `lastval` remember what a session took from a sequence.
+    pub sequences: bool,
+    /// Named statements prepared on it.
+    pub prepared: Prepared,
+    /// The unnamed statement on it.
+    pub unnamed: Option<Rc<Statement>>,
+    /// The session that had it last.
+    pub(super) last_session: Option<SessionId>,
+    /// Since when it has been idle.
+    pub(super) idle_since: Instant,
+    /// Under which settings it was opened.
+    pub(super) epoch: u64,
+}
+
+/// Why the server did not do what the proxy itself asked; the connection must be closed.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// The socket failed.
+    #[error("the connection to the server failed: {0}")]
+    Io(#[from] io::Error),
+    /// No answer in [`OWN_ROUND_TRIP_TIMEOUT`].
+    #[error("the server did not answer in time")]
+    Timeout,
+    /// The server answered with an error.
+    #[error("the server refused: {0}")]
+    Refused(String),
+    /// The server answered something else than was asked.
+    #[error("the server's answer was not understood")]
+    Protocol,
+}
+
+impl Connection {
+    pub(super) fn new(server: ServerConnection) -> Self {
+        Self {
+            server,
+            told: None,
+            taint: Taint::None,
+            sequences: false,
+            prepared: Prepared::default(),
+            unnamed: None,
+            last_session: None,
+            idle_since: Instant::now(),
+            epoch: 0,
+        }
+    }
+
+    /// The socket.
+    pub fn stream(&mut self) -> &mut ServerStream {
+        &mut self.server.stream
+    }
+
+    /// Remembers a ParameterStatus, given its body.
+    pub fn note_parameter(&mut self, body: &[u8]) {
+        let Some((name, rest)) = frame::split_cstr(body) else { return };
+        let Some((value, _)) = frame::split_cstr(rest) else { return };
+        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        let parameters = &mut self.server.parameters;
+        if let Some((_, known)) = parameters.iter_mut().find(|(known, _)| *known == name) {
+            *known = value.into_owned();
+        } else if parameters.len() < PARAMETERS_MAX {
+            parameters.push((name.into_owned(), value.into_owned()));
+        }
+    }
+
+    /// Makes the taint at least `taint`.
+    pub fn taint(&mut self, taint: Taint) {
+        self.taint = self.taint.max(taint);
+    }
+
+    /// Whether nothing has come since the last answer: an idle server has nothing to say but that it goes.
+    ///
+    /// Costs no system call: the runtime already knows whether the socket became readable.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let mut byte = [0; 1];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let mut cx = TaskContext::from_waker(Waker::noop());
+        Pin::new(&mut self.server.stream).poll_read(&mut cx, &mut buffer).is_pending()
+    }
+
+    /// Tells it `context`, and waits until it has confirmed; the only way a context comes onto a connection.
+    ///
+    /// `clean` first takes away all session state (DISCARD ALL). On any error, or when dropped half-way, the connection
+    /// is in an unknown state and must be closed. Returns whether anything was sent.
+    pub(super) async fn tell(&mut self, context: Option<&Context>, clean: bool) -> Result<bool, AskError> {
+        let mut bytes = Vec::new();
+        let mut answers = 0;
+        if clean {
+            frame::put_query(&mut bytes, "DISCARD ALL");
+            answers += 1;
+            self.told = None;
+            self.prepared.clear();
+        }
+        if std::mem::take(&mut self.sequences) && !clean {
+            frame::put_query(&mut bytes, "DISCARD SEQUENCES");
+            answers += 1;
+        }
+        let said = match context {
+            Some(context) => context.tell(self.told.as_ref(), &mut bytes),
+            None => Context::new([]).tell(self.told.as_ref(), &mut bytes),
+        };
+        if answers + usize::from(said) == 0 {
+            self.told = context.cloned();
+            return Ok(false);
+        }
+        self.unnamed = None;
+        self.told = None;
+        self.ask(&bytes, answers + usize::from(said), |_, _| Ok(())).await?;
+        self.told = context.cloned();
+        if clean {
+            self.taint = Taint::None;
+        }
+        Ok(true)
+    }
+
+    /// Sends Sync and waits for the answer: whatever came before it has been read by the server.
+    pub async fn settle(&mut self) -> Result<(), AskError> {
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, frame::frontend::SYNC, |_| {});
+        self.ask(&bytes, 1, |_, _| Ok(())).await
+    }
+
+    /// Sends `bytes`, which ask for `ready` ReadyForQuery, and reads to the last; `row` sees every message but
+    /// ParameterStatus and notices: its type and body.
+    pub async fn ask(
+        &mut self,
+        bytes: &[u8],
+        ready: usize,
+        row: impl FnMut(u8, &[u8]) -> Result<(), AskError>,
+    ) -> Result<(), AskError> {
+        let work = self.ask_unbounded(bytes, ready, row);
+        tokio::time::timeout(OWN_ROUND_TRIP_TIMEOUT, work).await.map_err(|_| AskError::Timeout)?
+    }
+
+    async fn ask_unbounded(
+        &mut self,
+        bytes: &[u8],
+        mut ready: usize,
+        mut row: impl FnMut(u8, &[u8]) -> Result<(), AskError>,
+    ) -> Result<(), AskError> {
+        self.server.stream.write_all(bytes).await?;
+        self.server.stream.flush().await?;
+        let mut answer: Vec<u8> = Vec::with_capacity(1024);
+        let mut read = 0;
+        while ready > 0 {
+            if self.server.stream.read_buf(&mut answer).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            read += answer.len();
+            if read > OWN_ANSWER_BYTES_MAX {
+                return Err(AskError::Protocol);
+            }
+            let mut at = 0;
+            while let Some(header) = frame::header(&answer[at..]).map_err(|_| AskError::Protocol)? {
+                let Some(message) = answer.get(at..at + header.size) else { break };
+                at += header.size;
+                if self.heard(header.tag, &message[frame::HEADER_BYTES..], &mut row)? {
+                    ready = ready.checked_sub(1).ok_or(AskError::Protocol)?;
+                }
+            }
+            answer.drain(..at);
+        }
+        // What comes behind the last answer nobody asked for.
+        if answer.is_empty() { Ok(()) } else { Err(AskError::Protocol) }
+    }
+
+    /// Judges one message of an answer; whether it was ReadyForQuery.
+    fn heard(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        row: &mut impl FnMut(u8, &[u8]) -> Result<(), AskError>,
+    ) -> Result<bool, AskError> {
+        match tag {
+            backend::READY_FOR_QUERY if body == [Status::Idle.byte()] => Ok(true),
+            backend::READY_FOR_QUERY => Err(AskError::Protocol),
+            backend::PARAMETER_STATUS => {
+                self.note_parameter(body);
+                Ok(false)
+            }
+            backend::NOTICE_RESPONSE => Ok(false),
+            backend::ERROR_RESPONSE => Err(AskError::Refused(frame::error_text(body))),
+            backend::COMMAND_COMPLETE
+            | backend::EMPTY_QUERY_RESPONSE
+            | backend::ROW_DESCRIPTION
+            | backend::DATA_ROW => row(tag, body).map(|()| false),
+            _ => Err(AskError::Protocol),
+        }
+    }
+
+    /// Says goodbye and closes; never fails.
+    pub(super) async fn close(mut self: Box<Self>) {
+        let mut bytes = Vec::new();
+        frame::put(&mut bytes, frame::frontend::TERMINATE, |_| {});
+        let goodbye = async {
+            let _ = self.server.stream.write_all(&bytes).await;
+            let _ = self.server.stream.shutdown().await;
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(1), goodbye).await;
+    }
+}

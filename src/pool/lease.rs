@@ -1,0 +1,206 @@
+//! A server connection, lent: first as a grant (a turn and a connection), then as a lease (which has confirmed a context).
+
+use std::future::Future;
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
+use super::Pool;
+use super::connection::{AskError, Connection};
+use super::keeper::Chore;
+use super::line::Line;
+use crate::context::Context;
+use crate::ids::SessionId;
+use crate::limits::Permit;
+
+/// A turn: a server connection and the permit to run on it, not yet told whose it is.
+///
+/// Dropped, it gives the turn back; the connection goes back as it is when nobody has used it, else it is closed.
+pub(super) struct Grant {
+    pool: Rc<Pool>,
+    line: Rc<Line>,
+    /// Empty only between the end of the grant and its drop.
+    connection: Option<Box<Connection>>,
+    /// Held until the connection is back, so that a statement being cancelled still counts.
+    permit: Option<Permit>,
+    charge: f64,
+    since: Instant,
+    used: bool,
+}
+
+impl Grant {
+    pub(super) fn new(pool: Rc<Pool>, line: Rc<Line>, connection: Box<Connection>, permit: Permit) -> Self {
+        line.holding.set(line.holding.get() + 1);
+        let charge = pool.clock.begin(&line);
+        Self {
+            pool,
+            line,
+            connection: Some(connection),
+            permit: Some(permit),
+            charge,
+            since: Instant::now(),
+            used: false,
+        }
+    }
+
+    /// Whether the connection already carries `context` and nothing needs saying.
+    pub(super) fn carries(&self, context: &Context) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.told.as_ref() == Some(context))
+    }
+
+    /// Makes it a lease: tells the connection `context` unless it carries it, and waits for the confirmation.
+    ///
+    /// An error, or dropping the future, closes the connection.
+    pub(super) async fn tell(mut self, session: SessionId, context: &Context) -> Result<Lease, AskError> {
+        if let Some(connection) = &mut self.connection
+            && connection.told.as_ref() != Some(context)
+        {
+            self.used = true;
+            let clean = connection.taint != super::connection::Taint::None;
+            if connection.tell(Some(context), clean).await? {
+                self.pool.count_told();
+            }
+            self.used = false;
+        }
+        Ok(self.into_lease(session))
+    }
+
+    /// Makes it a lease where [`Self::carries`] holds.
+    pub(super) fn into_lease(mut self, session: SessionId) -> Lease {
+        let mut fresh = true;
+        if let Some(connection) = &mut self.connection {
+            fresh = connection.last_session.replace(session) != Some(session);
+        }
+        self.used = true;
+        Lease { grant: self, cancel: None, cancel_sent: false, busy: false, fresh }
+    }
+
+    fn give_back(&mut self, after: impl FnOnce(Box<Connection>, Option<Permit>) -> Chore) {
+        let Some(connection) = self.connection.take() else { return };
+        self.line.holding.set(self.line.holding.get().saturating_sub(1));
+        self.pool.clock.end(&self.line, self.charge, self.since.elapsed());
+        self.pool.returned(after(connection, self.permit.take()));
+    }
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        let used = self.used;
+        self.give_back(|connection, permit| {
+            if used { Chore::Close { connection, cancel: false, permit } } else { Chore::Keep { connection, permit } }
+        });
+    }
+}
+
+/// A server connection in a session's hands, which has confirmed that session's context and nobody else's.
+///
+/// [`Lease::release`] gives it back at a safe point. Dropped anywhere else, it is closed, and what runs on it is
+/// cancelled first.
+pub struct Lease {
+    grant: Grant,
+    /// The cancel request under way for what runs on it.
+    cancel: Option<JoinHandle<()>>,
+    /// Whether one was ever sent.
+    cancel_sent: bool,
+    busy: bool,
+    fresh: bool,
+}
+
+impl Lease {
+    /// Gives the connection back, clean by what [`Connection::taint`] says; only at a safe point.
+    pub fn release(mut self) {
+        let (cancel, sent) = (self.cancel.take(), self.cancel_sent);
+        self.grant.give_back(|connection, permit| {
+            if sent { Chore::Settle { connection, cancel, permit } } else { Chore::Keep { connection, permit } }
+        });
+    }
+
+    /// Closes the connection: its state is unknown, or its server is gone.
+    pub fn discard(mut self) {
+        self.busy = false;
+        self.close();
+    }
+
+    /// Says whether the server is at work for this session, so that dropping the lease cancels it.
+    #[inline]
+    pub fn set_busy(&mut self, busy: bool) {
+        self.busy = busy;
+    }
+
+    /// Asks the server to cancel what it runs for this session, by a connection of its own.
+    ///
+    /// Returns at once. The connection goes to nobody else before that request has been answered and a round trip has
+    /// followed, so that a late cancel hits nobody. A second request while one is under way changes nothing.
+    pub fn cancel(&mut self) {
+        if !self.is_cancelling()
+            && let Some(connection) = &self.grant.connection
+        {
+            self.cancel = Some(self.grant.pool.send_cancel(connection));
+            self.cancel_sent = true;
+        }
+    }
+
+    /// Whether a cancel request was ever sent for what ran on it.
+    pub fn was_cancelled(&self) -> bool {
+        self.cancel_sent
+    }
+
+    /// Whether a cancel request is still under way.
+    pub fn is_cancelling(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|cancel| !cancel.is_finished())
+    }
+
+    /// Whether the cancel request under way, if any, has been answered.
+    pub fn poll_cancelled(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
+        let Some(cancel) = &mut self.cancel else { return Poll::Ready(()) };
+        // A request that failed has been answered as well as it ever will be.
+        std::task::ready!(Pin::new(cancel).poll(cx)).unwrap_or_default();
+        self.cancel = None;
+        Poll::Ready(())
+    }
+
+    /// Whether the connection was another session's before, so that its settings may not be what this one last heard.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// How long it has been lent.
+    pub fn held(&self) -> Duration {
+        self.grant.since.elapsed()
+    }
+
+    fn close(&mut self) {
+        let cancel = self.busy;
+        self.grant.give_back(|connection, permit| Chore::Close { connection, cancel, permit });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Deref for Lease {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match &self.grant.connection {
+            Some(connection) => connection,
+            None => unreachable!("a lease holds its connection until it is consumed"),
+        }
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut Connection {
+        match &mut self.grant.connection {
+            Some(connection) => connection,
+            None => unreachable!("a lease holds its connection until it is consumed"),
+        }
+    }
+}
