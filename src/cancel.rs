@@ -1,18 +1,17 @@
 //! Cancel keys, and how a CancelRequest finds the session it means.
 //!
 //! PostgreSQL manual, "Canceling Requests in Progress". The keys are ours: a client never learns a server's. This room
-//! only rings; the session forwards the cancel, since it alone knows which server connection is its own at that moment.
+//! only signals; the session forwards the cancel, since it alone knows which server connection is its own at that moment.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, Waker};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::rand;
 use dashmap::{DashMap, Entry};
-use parking_lot::Mutex;
 
 use crate::ids::SessionId;
+use crate::session::Signals;
 use crate::wire::startup::Protocol;
 
 const KEY_BYTES_MAX: usize = 32;
@@ -52,7 +51,7 @@ impl Key {
 
 /// The live sessions of all data threads, by number.
 pub struct Registry {
-    sessions: DashMap<SessionId, (Key, Arc<Bell>), ahash::RandomState>,
+    sessions: DashMap<SessionId, (Key, Arc<Signals>), ahash::RandomState>,
     last: AtomicU32,
 }
 
@@ -62,27 +61,37 @@ impl Registry {
         Arc::new(Self { sessions: DashMap::default(), last: AtomicU32::new(0) })
     }
 
-    /// Gives a session its number, its key and its bell, until the registration drops.
-    pub fn register(self: &Arc<Self>, protocol: Protocol) -> Result<Registration, CannotRegister> {
+    /// Gives a session its number and its key, until the registration drops.
+    pub fn register(
+        self: &Arc<Self>,
+        protocol: Protocol,
+        signals: Arc<Signals>,
+    ) -> Result<Registration, CannotRegister> {
         let key = Key::random(protocol)?;
-        let bell = Arc::new(Bell::default());
         for _ in 0..ATTEMPTS_MAX {
             let session = SessionId(self.last.fetch_add(1, Ordering::Relaxed) % SESSION_ID_MAX + 1);
             if let Entry::Vacant(vacant) = self.sessions.entry(session) {
-                vacant.insert((key.clone(), Arc::clone(&bell)));
-                return Ok(Registration { registry: Arc::clone(self), session, key, bell });
+                vacant.insert((key.clone(), signals));
+                return Ok(Registration { registry: Arc::clone(self), session, key });
             }
         }
         Err(CannotRegister::NoNumber)
     }
 
-    /// The bell of the session that a CancelRequest means, if its key is right.
+    /// The letter box of the session that a CancelRequest means, if its key is right.
     ///
     /// How long it takes tells nothing of the key, and the client hears nothing in either case.
-    pub fn find(&self, pid: u32, key: &[u8]) -> Option<Arc<Bell>> {
+    pub fn find(&self, pid: u32, key: &[u8]) -> Option<Arc<Signals>> {
         let found = self.sessions.get(&SessionId(pid))?;
-        let (right, bell) = found.value();
-        verify_slices_are_equal(right.as_bytes(), key).ok().map(|()| Arc::clone(bell))
+        let (right, signals) = found.value();
+        verify_slices_are_equal(right.as_bytes(), key).ok().map(|()| Arc::clone(signals))
+    }
+
+    /// Calls `visit` with every live session's letter box.
+    pub fn each(&self, mut visit: impl FnMut(&Signals)) {
+        for session in &self.sessions {
+            visit(&session.value().1);
+        }
     }
 
     /// How many sessions are registered.
@@ -101,7 +110,6 @@ pub struct Registration {
     registry: Arc<Registry>,
     session: SessionId,
     key: Key,
-    bell: Arc<Bell>,
 }
 
 impl Registration {
@@ -114,11 +122,6 @@ impl Registration {
     pub fn key(&self) -> &[u8] {
         self.key.as_bytes()
     }
-
-    /// The bell that is rung for this session.
-    pub fn bell(&self) -> &Arc<Bell> {
-        &self.bell
-    }
 }
 
 impl Drop for Registration {
@@ -127,67 +130,24 @@ impl Drop for Registration {
     }
 }
 
-/// Tells one session, from whatever thread, that a cancel is wanted. Several rings before it is heard are one.
-#[derive(Debug, Default)]
-pub struct Bell {
-    state: Mutex<BellState>,
-}
-
-#[derive(Debug, Default)]
-struct BellState {
-    rung: bool,
-    listener: Option<Waker>,
-}
-
-impl Bell {
-    /// Rings, and wakes the session if it listens.
-    pub fn ring(&self) {
-        let listener = {
-            let mut state = self.state.lock();
-            state.rung = true;
-            state.listener.take()
-        };
-        if let Some(listener) = listener {
-            listener.wake();
-        }
-    }
-
-    /// Ready once the bell has been rung since it was last heard. One task may listen: the last that polled is woken.
-    pub fn poll_heard(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.state.lock();
-        if std::mem::take(&mut state.rung) {
-            return Poll::Ready(());
-        }
-        if !state.listener.as_ref().is_some_and(|listener| listener.will_wake(cx.waker())) {
-            state.listener = Some(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    /// Forgets a ring: for a cancel that came before the statement it might hit.
-    pub fn hush(&self) {
-        self.state.lock().rung = false;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
 
-    fn rung(bell: &Bell) -> bool {
-        bell.poll_heard(&mut Context::from_waker(Waker::noop())).is_ready()
+    fn signals() -> Arc<Signals> {
+        Arc::new(Signals::new(u64::MAX))
     }
 
     #[test]
     fn a_session_is_found_by_its_number_and_whole_key_only() {
         let registry = Registry::new();
         for (protocol, bytes) in [(Protocol::V3_0, 4), (Protocol::V3_2, 32)] {
-            let mine = registry.register(protocol).unwrap();
-            let other = registry.register(protocol).unwrap();
+            let letter_box = signals();
+            let mine = registry.register(protocol, Arc::clone(&letter_box)).unwrap();
+            let other = registry.register(protocol, signals()).unwrap();
             let (pid, key) = (mine.session().0, mine.key().to_vec());
             assert_eq!(key.len(), bytes);
-            assert!(registry.find(pid, &key).is_some_and(|bell| Arc::ptr_eq(&bell, mine.bell())));
+            assert!(registry.find(pid, &key).is_some_and(|found| Arc::ptr_eq(&found, &letter_box)));
             for bit in 0..8 * bytes {
                 let mut wrong = key.clone();
                 wrong[bit / 8] ^= 1 << (bit % 8);
@@ -203,7 +163,7 @@ mod tests {
     #[test]
     fn a_session_that_has_ended_cannot_be_cancelled() {
         let registry = Registry::new();
-        let mine = registry.register(Protocol::V3_2).unwrap();
+        let mine = registry.register(Protocol::V3_2, signals()).unwrap();
         let (pid, key) = (mine.session().0, mine.key().to_vec());
         drop(mine);
         assert!(registry.find(pid, &key).is_none());
@@ -213,12 +173,12 @@ mod tests {
     #[test]
     fn numbers_are_positive_and_never_shared_when_they_come_round_again() {
         let registry = Registry::new();
-        let first = registry.register(Protocol::V3_0).unwrap();
+        let first = registry.register(Protocol::V3_0, signals()).unwrap();
         assert_eq!(first.session(), SessionId(1));
         registry.last.store(SESSION_ID_MAX - 1, Ordering::Relaxed);
-        let last = registry.register(Protocol::V3_0).unwrap();
+        let last = registry.register(Protocol::V3_0, signals()).unwrap();
         assert_eq!(last.session(), SessionId(SESSION_ID_MAX));
-        let next = registry.register(Protocol::V3_0).unwrap();
+        let next = registry.register(Protocol::V3_0, signals()).unwrap();
         assert_eq!(next.session(), SessionId(2), "1 is still in use");
         assert_eq!(registry.len(), 3);
     }
@@ -226,38 +186,8 @@ mod tests {
     #[test]
     fn keys_are_never_the_same() {
         let registry = Registry::new();
-        let all: Vec<_> = (0..100).map(|_| registry.register(Protocol::V3_2).unwrap()).collect();
+        let all: Vec<_> = (0..100).map(|_| registry.register(Protocol::V3_2, signals()).unwrap()).collect();
         let keys: std::collections::HashSet<_> = all.iter().map(|one| one.key().to_vec()).collect();
         assert_eq!(keys.len(), all.len());
-    }
-
-    #[test]
-    fn rings_are_heard_once_and_can_be_forgotten() {
-        let bell = Bell::default();
-        assert!(!rung(&bell));
-        bell.ring();
-        bell.ring();
-        assert!(rung(&bell));
-        assert!(!rung(&bell));
-        bell.ring();
-        bell.hush();
-        assert!(!rung(&bell));
-    }
-
-    #[tokio::test]
-    async fn a_ring_from_another_thread_wakes_the_session() {
-        let registry = Registry::new();
-        let mine = registry.register(Protocol::V3_2).unwrap();
-        let (pid, key) = (mine.session().0, mine.key().to_vec());
-        let mut polled = false;
-        let listening = poll_fn(|cx| {
-            let heard = mine.bell().poll_heard(cx);
-            if !std::mem::replace(&mut polled, true) {
-                let (registry, key) = (Arc::clone(&registry), key.clone());
-                std::thread::spawn(move || registry.find(pid, &key).unwrap().ring());
-            }
-            heard
-        });
-        tokio::time::timeout(std::time::Duration::from_secs(10), listening).await.unwrap();
     }
 }

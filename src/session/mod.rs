@@ -1,1 +1,189 @@
-//! Being built.
+//! One client from its login to its goodbye: which statement goes to which server connection, and every byte between.
+//!
+//! A session is one task. Between transactions it holds nothing but its client's socket; a statement takes a lease and
+//! keeps it to the next safe point. Three things only are awaited on the way of a statement: the client's socket, the
+//! server's socket, and the pool's queue.
+
+mod backend;
+mod effects;
+mod frontend;
+mod lost;
+mod names;
+mod open;
+mod outgoing;
+mod relay;
+mod run;
+mod settings;
+mod signals;
+
+pub use effects::startup_settings;
+pub use open::{Opened, Opening};
+pub use run::run;
+pub use signals::{Signal, Signals};
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use crate::auth::Identity;
+use crate::config::{ContextNames, Tier};
+use crate::event::{Observer, OrgObserver, SessionFacts, StatementClass};
+use crate::guard::{Guard, Rights, Verdict};
+use crate::limits::{ResultMeter, Seat};
+use crate::net::ClientStream;
+use crate::pool::{Asker, Lease, Pool};
+use crate::refusal::Refusal;
+use crate::wire::flow::Flow;
+use names::{Names, Undo};
+use outgoing::Pending;
+use settings::OwnSettings;
+
+/// The read buffer that all sessions of a data thread share: what is in it never outlives one poll of one session.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How much longer than its tier's time a statement may run before the proxy ends it: the server's own timeout is first.
+const OVERDUE_AFTER: Duration = Duration::from_secs(1);
+
+/// What the sessions of one data thread share.
+pub struct Thread {
+    buffer: RefCell<Box<[u8]>>,
+    scratch: RefCell<Vec<u8>>,
+    /// The guard in force.
+    pub guard: Arc<ArcSwap<Guard>>,
+    /// The settings that carry the context.
+    pub names: Arc<ContextNames>,
+    /// Who hears of what happens.
+    pub observer: Arc<dyn Observer>,
+    /// How long a client may leave a transaction open without a word.
+    pub idle_transaction_timeout: Option<Duration>,
+    /// The longest statement that is judged, in bytes.
+    pub statement_bytes_max: usize,
+}
+
+impl Thread {
+    /// The things of one data thread.
+    pub fn new(
+        guard: Arc<ArcSwap<Guard>>,
+        observer: Arc<dyn Observer>,
+        names: Arc<ContextNames>,
+        idle_transaction_timeout: Option<Duration>,
+        statement_bytes_max: usize,
+    ) -> Self {
+        Self {
+            buffer: RefCell::new(vec![0; BUFFER_BYTES].into()),
+            scratch: RefCell::default(),
+            guard,
+            names,
+            observer,
+            idle_transaction_timeout,
+            statement_bytes_max,
+        }
+    }
+}
+
+/// A client that has logged in.
+pub struct Session {
+    thread: Rc<Thread>,
+    pool: Rc<Pool>,
+    facts: Arc<SessionFacts>,
+    identity: Arc<Identity>,
+    rights: Rights,
+    org: Arc<dyn OrgObserver>,
+    signals: Arc<Signals>,
+    seat: Seat,
+    /// The tier that `asker.context` was made of.
+    tier: Arc<Tier>,
+    asker: Asker,
+    own: OwnSettings,
+    /// The reported settings as the client last heard them.
+    heard: Vec<(String, String)>,
+
+    client: ClientStream,
+    /// What has been read of the client and could not be sent on yet.
+    from_client: Vec<u8>,
+    to_client: Pending,
+    /// Bytes of the client's current message that are still to come.
+    client_rest: Rest,
+    /// What keeps the bytes in `from_client` from being looked at.
+    stalled: Stalled,
+
+    lease: Option<Lease>,
+    from_server: Vec<u8>,
+    to_server: Pending,
+    server_rest: Rest,
+    flow: Flow<Undo>,
+
+    names: Names,
+    /// The client's messages are dropped up to its Sync: one of them was refused here.
+    skip_to_sync: bool,
+    /// The verdict on the statement at the front of `from_client`, judged before it got a lease.
+    judged: Option<Arc<Verdict>>,
+
+    meter: ResultMeter,
+    /// The result is being cut short.
+    cut: Option<Cut>,
+    statement: Running,
+}
+
+/// The rest of a message that is passed on, or dropped, as it comes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rest {
+    bytes: usize,
+    forward: bool,
+}
+
+/// Why the client's bytes are not looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stalled {
+    /// They are.
+    No,
+    /// A message is not whole yet.
+    More,
+    /// The message at the front needs a server connection.
+    Lease,
+    /// The statement at the front is long and is judged elsewhere.
+    Judge,
+    /// Too many replies are owed.
+    Owed,
+}
+
+/// How the result limit ends a statement.
+#[derive(Debug)]
+enum Cut {
+    /// The refusal is owed; rows are dropped. The server is not read until the cancel request has been answered.
+    Cancelling(Box<Refusal>),
+    /// Rows are dropped until the statement ends.
+    Draining(Box<Refusal>),
+    /// The client has heard the refusal; everything up to ReadyForQuery is dropped.
+    Told,
+}
+
+/// The statement being run, for limits and metrics.
+#[derive(Debug)]
+struct Running {
+    class: StatementClass,
+    since: Option<Instant>,
+    waited: Duration,
+    result_bytes: u64,
+    failed: bool,
+    verdict: Option<Arc<Verdict>>,
+    /// A cancel for running too long has been sent.
+    overdue: bool,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self {
+            class: StatementClass::Utility,
+            since: None,
+            waited: Duration::ZERO,
+            result_bytes: 0,
+            failed: false,
+            verdict: None,
+            overdue: false,
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! From the server: what each message means for the conversation, the result limit, and what the client sees of it.
+
+use super::names::Undo;
+use super::outgoing::Outgoing;
+use super::{Cut, Rest, Session};
+use crate::limits::ResultMeter;
+use crate::refusal::Refusal;
+use crate::wire::flow::{Reply, Status, Violation};
+use crate::wire::frame::{self, BadLength, Header, backend};
+use crate::wire::refusal as wire_refusal;
+
+/// Errors up to this size are looked into before they are passed on; longer ones are no FATAL of Postgres.
+const ERROR_BYTES_MAX: usize = 32 * 1024;
+
+/// Why a server connection cannot be used any further.
+#[derive(Debug)]
+pub(super) enum Broken {
+    /// The server says that it ends the session; the body of its ErrorResponse.
+    Fatal(Box<[u8]>),
+    /// The server closed the connection, or it failed.
+    Closed,
+    /// The server sent what no server sends.
+    Nonsense,
+}
+
+impl From<BadLength> for Broken {
+    fn from(error: BadLength) -> Self {
+        tracing::error!(%error, "a server broke the protocol");
+        Self::Nonsense
+    }
+}
+
+impl From<Violation> for Broken {
+    fn from(error: Violation) -> Self {
+        tracing::error!(%error, "a server broke the protocol");
+        Self::Nonsense
+    }
+}
+
+impl Session {
+    /// Deals with the messages in `data`; returns how many bytes of it are done with.
+    pub(super) fn server_messages(&mut self, data: &[u8], out: &mut Outgoing<'_>) -> Result<usize, Broken> {
+        let mut at = 0;
+        let limit = self.tier.max_result_bytes.unwrap_or(u64::MAX);
+        while at < data.len() {
+            if self.server_rest.bytes > 0 {
+                let bytes = self.server_rest.bytes.min(data.len() - at);
+                if self.server_rest.forward {
+                    out.forward(at..at + bytes);
+                }
+                self.server_rest.bytes -= bytes;
+                at += bytes;
+                continue;
+            }
+            let Some(header) = frame::header(&data[at..])? else { break };
+            if matches!(header.tag, backend::DATA_ROW | backend::COPY_DATA) {
+                self.row(header, limit)?;
+                continue;
+            }
+            if !self.server_message(header, data, at, out)? {
+                break;
+            }
+            at += header.size.min(data.len() - at);
+        }
+        Ok(at)
+    }
+
+    /// A row, or COPY data: counted before any of it is passed on.
+    #[inline]
+    fn row(&mut self, header: Header, limit: u64) -> Result<(), Broken> {
+        if !self.flow.streams() {
+            return Err(Violation { tag: header.tag }.into());
+        }
+        let mut forward = self.cut.is_none();
+        if forward && !self.meter.admit(header.size as u64, limit) {
+            forward = false;
+            self.cut = Some(Cut::Cancelling(Box::new(ResultMeter::too_large(&self.tier))));
+            if let Some(lease) = &mut self.lease {
+                lease.cancel();
+            }
+        }
+        self.server_rest = Rest { bytes: header.size, forward };
+        Ok(())
+    }
+
+    /// Any other message; `false`: it is not whole yet and must be.
+    fn server_message(
+        &mut self,
+        header: Header,
+        data: &[u8],
+        at: usize,
+        out: &mut Outgoing<'_>,
+    ) -> Result<bool, Broken> {
+        let Header { tag, size } = header;
+        let whole = data.get(at..at + size).map(|message| &message[frame::HEADER_BYTES..]);
+        let looked_into = match tag {
+            backend::READY_FOR_QUERY | backend::PARAMETER_STATUS => true,
+            backend::ERROR_RESPONSE => size <= ERROR_BYTES_MAX,
+            _ => false,
+        };
+        if looked_into && whole.is_none() {
+            return if size > ERROR_BYTES_MAX { Err(Violation { tag }.into()) } else { Ok(false) };
+        }
+        if tag == backend::NOTIFICATION_RESPONSE {
+            // Nobody may LISTEN on a shared connection.
+            self.server_rest = Rest { bytes: size.saturating_sub(data.len() - at), forward: false };
+            return Ok(true);
+        }
+        if let (backend::ERROR_RESPONSE, Some(body)) = (tag, whole)
+            && frame::error_is_fatal(body)
+        {
+            return Err(Broken::Fatal(body.into()));
+        }
+        if let (backend::PARAMETER_STATUS, Some(body)) = (tag, whole) {
+            self.note_parameter(body);
+        }
+        let first = whole.and_then(|body| body.first().copied()).unwrap_or_default();
+        let was_query = self.flow.answers_query();
+        let reply = self.flow.received(tag, first)?;
+        self.answer(tag, reply, was_query, at..(at + size).min(data.len()), out);
+        self.server_rest = Rest { bytes: size.saturating_sub(data.len() - at), forward: self.cut.is_none() };
+        self.after(tag, out);
+        Ok(true)
+    }
+
+    /// Passes one message on, or what the client sees instead.
+    fn answer(
+        &mut self,
+        tag: u8,
+        reply: Reply,
+        was_query: bool,
+        range: std::ops::Range<usize>,
+        out: &mut Outgoing<'_>,
+    ) {
+        let ends_statement = matches!(
+            tag,
+            backend::COMMAND_COMPLETE
+                | backend::EMPTY_QUERY_RESPONSE
+                | backend::PORTAL_SUSPENDED
+                | backend::ERROR_RESPONSE
+        );
+        if ends_statement {
+            self.statement.result_bytes += self.meter.used();
+            self.meter.reset();
+        }
+        match &self.cut {
+            Some(Cut::Cancelling(refusal) | Cut::Draining(refusal)) if ends_statement => {
+                let refusal = Refusal::clone(refusal);
+                // Where the statement ended before the cancel came, the server knows of no error: what the client has
+                // sent behind it must not run as if nothing had been.
+                let unaware = tag != backend::ERROR_RESPONSE && !was_query;
+                out.inject(&self.tell_refusal(&refusal));
+                self.skip_to_sync |= unaware && self.flow.batch_open();
+                self.cut = Some(Cut::Told);
+            }
+            Some(_) if tag == backend::READY_FOR_QUERY => {
+                self.cut = None;
+                out.forward(range);
+            }
+            Some(_) => {}
+            None => match reply {
+                Reply::Forward => out.forward(range),
+                Reply::Swallow => {}
+                Reply::Replace(bytes) => out.inject(&bytes),
+            },
+        }
+    }
+
+    /// What follows from a message that has been answered.
+    fn after(&mut self, tag: u8, out: &mut Outgoing<'_>) {
+        if tag == backend::ERROR_RESPONSE {
+            self.statement.failed = true;
+        }
+        if self.flow.has_undone() {
+            self.undo();
+        }
+        while let Some(bytes) = self.flow.take_local() {
+            out.inject(&bytes);
+        }
+        if tag == backend::READY_FOR_QUERY {
+            self.end_statement();
+        }
+    }
+
+    /// Takes back what skipped messages had prepared.
+    fn undo(&mut self) {
+        for undo in self.flow.take_undone() {
+            match undo {
+                Undo::Nothing => {}
+                Undo::Named { name, parsed } => {
+                    let held = self.names.remove(&name);
+                    if let (true, Some(held), Some(lease)) = (parsed, held, &mut self.lease) {
+                        lease.prepared.remove(&held.statement);
+                    }
+                }
+                Undo::Prepared(statement) => {
+                    if let Some(lease) = &mut self.lease {
+                        lease.prepared.remove(&statement);
+                    }
+                }
+                Undo::Unnamed => {
+                    self.names.remove(b"");
+                    if let Some(lease) = &mut self.lease {
+                        lease.unnamed = None;
+                    }
+                }
+                Undo::UnnamedAgain => {
+                    if let Some(lease) = &mut self.lease {
+                        lease.unnamed = None;
+                    }
+                }
+            }
+        }
+    }
+
+    fn note_parameter(&mut self, body: &[u8]) {
+        let Some(lease) = &mut self.lease else { return };
+        lease.note_parameter(body);
+        self.heard.clone_from(&lease.server.parameters);
+    }
+
+    /// Ends the session's wait for a server that is gone: see [`super::lost`].
+    pub(super) fn push_refusal(&mut self, refusal: &Refusal) {
+        wire_refusal::encode(refusal, self.to_client.writer());
+    }
+
+    /// Whether the lease may end here.
+    pub(super) fn is_safe(&self) -> bool {
+        self.flow.is_safe()
+            && self.to_server.is_empty()
+            && self.client_rest.bytes == 0
+            && self.server_rest.bytes == 0
+            && self.from_server.is_empty()
+            && self.flow.status() == Status::Idle
+    }
+}

@@ -1,0 +1,75 @@
+//! A server connection lost under a session: every statement that was on it fails with one error, the session lives on.
+
+use super::backend::Broken;
+use super::frontend::End;
+use super::{Rest, Session, Stalled};
+use crate::refusal::{Kind, Refusal};
+use crate::wire::flow::{Flow, Lost, Status};
+use crate::wire::{frame, welcome};
+
+impl Session {
+    /// Gives the lease up and answers everything that is still owed.
+    ///
+    /// The session ends too where a message to the client was cut in two, or where the client has a transaction open and
+    /// waits for nothing: the only way to tell it that the transaction is gone.
+    pub(super) fn server_lost(&mut self, broken: Broken) -> Result<(), End> {
+        if let Some(lease) = self.lease.take() {
+            lease.discard();
+        }
+        let torn = self.server_rest.bytes > 0 && self.server_rest.forward;
+        let mut flow = std::mem::take(&mut self.flow);
+        let status = flow.status();
+        let lost = flow.lose();
+        self.take_back(flow);
+        self.from_server = Vec::new();
+        self.to_server = Default::default();
+        self.server_rest = Rest::default();
+        self.client_rest.forward = false;
+        self.cut = None;
+        self.own.take_touched();
+        if torn {
+            return Err(End::Gone);
+        }
+        if lost.is_empty() && status != Status::Idle {
+            return Err(End::Refused(refusal(&broken).fatal()));
+        }
+        for answer in lost {
+            match answer {
+                Lost::Error => self.push_lost(&broken),
+                Lost::Ready => welcome::ready_for_query(Status::Idle, self.to_client.writer()),
+                Lost::Skip => self.skip_to_sync = true,
+            }
+        }
+        self.statement.failed = true;
+        self.end_statement();
+        self.stalled = Stalled::No;
+        Ok(())
+    }
+
+    fn take_back(&mut self, mut flow: Flow<super::names::Undo>) {
+        for undo in flow.take_undone() {
+            if let super::names::Undo::Named { name, .. } = undo {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    /// The server's own words where it had any, as an error of the statement and not of the session.
+    fn push_lost(&mut self, broken: &Broken) {
+        match broken {
+            Broken::Fatal(body) => frame::put_error_softened(self.to_client.writer(), body),
+            Broken::Closed | Broken::Nonsense => self.push_refusal(&refusal(broken)),
+        }
+    }
+}
+
+fn refusal(broken: &Broken) -> Refusal {
+    match broken {
+        Broken::Fatal(body) => {
+            let words = String::from_utf8_lossy(frame::error_field(body, b'M').unwrap_or_default()).into_owned();
+            Refusal::new(Kind::ServerLost, format!("the database ended the transaction: {words}"))
+        }
+        Broken::Closed => Refusal::new(Kind::ServerLost, "the connection to the database was lost"),
+        Broken::Nonsense => Refusal::new(Kind::ServerLost, "the database sent something that was not understood"),
+    }
+}

@@ -1,0 +1,162 @@
+//! The beginning of a session: its context, its settings, and the answer to a login.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::names::Names;
+use super::outgoing::Pending;
+use super::settings::OwnSettings;
+use super::{Rest, Running, Session, Signals, Stalled, Thread};
+use crate::auth::Identity;
+use crate::context::{Context, Setting, timeout_ms};
+use crate::event::SessionFacts;
+use crate::limits::{ResultMeter, Seat};
+use crate::net::ClientStream;
+use crate::pool::{Asker, Pool};
+use crate::refusal::Refusal;
+use crate::wire::flow::{Flow, Status};
+use crate::wire::welcome;
+
+/// Everything that a session begins with.
+pub struct Opening {
+    /// What its data thread's sessions share.
+    pub thread: Rc<Thread>,
+    /// The pool of its organization's shard.
+    pub pool: Rc<Pool>,
+    /// Who it is, for observers.
+    pub facts: Arc<SessionFacts>,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Its place among its organization's connections.
+    pub seat: Seat,
+    /// Its letter box.
+    pub signals: Arc<Signals>,
+    /// Its client, which waits for the answer to its login.
+    pub client: ClientStream,
+    /// The settings it asked for at start-up; the guard has allowed them.
+    pub settings: Vec<(String, String)>,
+    /// The secret that the client shows to cancel.
+    pub cancel_key: Vec<u8>,
+}
+
+/// A session that is ready to run, or a client and why it gets none.
+pub type Opened = Result<Session, Box<(ClientStream, Refusal)>>;
+
+impl Opening {
+    /// Answers the login: AuthenticationOk, the settings as they are for this session, the cancel key, ReadyForQuery.
+    ///
+    /// Where the session asks for settings of its own, a server connection is told them first, so that what the client
+    /// hears is what the server made of them, and a value that Postgres does not take is refused now.
+    pub async fn open(self) -> Opened {
+        let number = self.facts.session;
+        let key = self.cancel_key.clone();
+        let mut session = self.into_session();
+        let parameters = match session.first_parameters().await {
+            Ok(parameters) => parameters,
+            Err(refusal) => return Err(Box::new((session.client, refusal.fatal()))),
+        };
+        session.heard = parameters;
+        let out = session.to_client.writer();
+        welcome::authentication_ok(out);
+        for (name, value) in &session.heard {
+            welcome::parameter_status(name, value, out);
+        }
+        welcome::backend_key_data(number, &key, out);
+        welcome::ready_for_query(Status::Idle, out);
+        Ok(session)
+    }
+
+    fn into_session(self) -> Session {
+        let Self { thread, pool, facts, identity, seat, signals, client, settings, .. } = self;
+        let tier = seat.limits().tier();
+        let mut own = OwnSettings::default();
+        for (name, value) in &settings {
+            own.set(name, value);
+        }
+        let rights = thread.guard.load().rights(identity.roles(), identity.permissions());
+        let asker = Asker { session: facts.session, line: pool.line(seat.limits()), context: Context::new([]) };
+        let org = thread.observer.organization(&facts.org);
+        let mut session = Session {
+            thread,
+            pool,
+            facts,
+            identity,
+            rights,
+            org,
+            signals,
+            seat,
+            tier,
+            asker,
+            own,
+            heard: Vec::new(),
+            client,
+            from_client: Vec::new(),
+            to_client: Pending::default(),
+            client_rest: Rest::default(),
+            stalled: Stalled::No,
+            lease: None,
+            from_server: Vec::new(),
+            to_server: Pending::default(),
+            server_rest: Rest::default(),
+            flow: Flow::default(),
+            names: Names::default(),
+            skip_to_sync: false,
+            judged: None,
+            meter: ResultMeter::default(),
+            cut: None,
+            statement: Running::default(),
+        };
+        session.remake_context();
+        session
+    }
+}
+
+impl Session {
+    /// The settings as the server reports them for this session.
+    async fn first_parameters(&mut self) -> Result<Vec<(String, String)>, Refusal> {
+        let known = self.pool.parameters();
+        let only_named = self.own.iter().all(|setting| &*setting.name == "application_name");
+        if !known.is_empty() && only_named {
+            let mut parameters = known.to_vec();
+            for own in self.own.iter() {
+                if let Some((_, value)) = parameters.iter_mut().find(|(name, _)| **name == *own.name) {
+                    *value = own.value.to_string();
+                }
+            }
+            return Ok(parameters);
+        }
+        let lease = self.pool.lease(&self.asker).await?;
+        let parameters = lease.server.parameters.clone();
+        lease.release();
+        Ok(parameters)
+    }
+
+    /// What the organization, the user and the tier say, without the session's own settings.
+    pub(super) fn base_context(&self) -> Vec<Setting> {
+        let names = &self.thread.names;
+        let identity = &self.identity;
+        let text = |text: Option<&str>| Arc::<str>::from(text.unwrap_or_default());
+        let mut settings = vec![
+            Setting::new(names.organization.as_str(), identity.org().as_str()),
+            Setting::new(names.user.as_str(), text(identity.user().map(|user| user.as_str()))),
+            Setting::new(names.project.as_str(), text(identity.project())),
+            Setting::new(names.roles.as_str(), identity.roles().join(",")),
+            Setting::new(names.permissions.as_str(), identity.permissions().join(",")),
+            Setting::new("statement_timeout", timeout_ms(self.tier.query_timeout)),
+        ];
+        if let Some(timeout) = self.thread.idle_transaction_timeout {
+            settings.push(Setting::new("idle_in_transaction_session_timeout", timeout_ms(timeout)));
+        }
+        if self.rights.is_read_only() {
+            settings.push(Setting::new("default_transaction_read_only", "on"));
+        }
+        settings
+    }
+
+    /// Makes the context anew, of the tier now in force and the session's own settings.
+    pub(super) fn remake_context(&mut self) {
+        self.tier = self.seat.limits().tier();
+        let base = self.base_context();
+        self.asker.context = Context::new(base.into_iter().chain(self.own.iter()));
+    }
+}

@@ -1,0 +1,254 @@
+//! Both directions at once: two state machines polled by one task, so that two full sockets cannot wait for each other.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::backend::Broken;
+use super::frontend::End;
+use super::outgoing::Outgoing;
+use super::signals::Signal;
+use super::{Cut, Session, Stalled};
+use crate::refusal::{Kind, Refusal};
+
+/// What the poll loop cannot do by itself.
+#[derive(Debug)]
+pub(super) enum Pause {
+    /// The message at the front needs a server connection, and none is free at once.
+    NeedLease,
+    /// The statement at the front is long and is judged elsewhere.
+    NeedVerdict,
+    /// The lease ends, and there is something to do first.
+    EndLease,
+    /// The server is gone.
+    ServerLost(Broken),
+    /// The session is over.
+    End(End),
+}
+
+/// How long a statement that was cancelled for running too long may take to end.
+const OVERDUE_GRACE: Duration = Duration::from_secs(5);
+
+impl Session {
+    /// Moves what can be moved, until something must be waited for.
+    pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Pause> {
+        loop {
+            if let Some(pause) = self.poll_signals(cx) {
+                return Poll::Ready(pause);
+            }
+            let mut moved = false;
+            if let Poll::Ready(Err(_)) = self.to_client.poll_drain(&mut self.client, cx) {
+                return Poll::Ready(Pause::End(End::Gone));
+            }
+            if self.lease.is_some() {
+                match self.poll_backend(cx) {
+                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Err(broken)) => return Poll::Ready(Pause::ServerLost(broken)),
+                    Poll::Pending => {}
+                }
+                if let Some(pause) = self.end_lease_if_safe() {
+                    return Poll::Ready(pause);
+                }
+            }
+            match self.poll_frontend(cx) {
+                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Err(pause)) => return Poll::Ready(pause),
+                Poll::Pending => {}
+            }
+            if !moved {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let Some(lease) = &mut self.lease else { return Poll::Pending };
+        // A server that does not take our bytes any more still says why, if it is read.
+        let _ = self.to_server.poll_drain(&mut lease.server.stream, cx);
+        if !self.to_client.is_empty() {
+            return Poll::Pending;
+        }
+        if matches!(self.cut, Some(Cut::Cancelling(_))) {
+            ready!(lease.poll_cancelled(cx));
+            self.cut = match self.cut.take() {
+                Some(Cut::Cancelling(refusal)) => Some(Cut::Draining(refusal)),
+                other => other,
+            };
+        }
+        let thread = Rc::clone(&self.thread);
+        let mut buffer = thread.buffer.borrow_mut();
+        let kept = self.from_server.len();
+        buffer[..kept].copy_from_slice(&self.from_server);
+        let count = ready!(poll_read(&mut lease.server.stream, &mut buffer[kept..], cx));
+        let Ok(count @ 1..) = count else { return Poll::Ready(Err(Broken::Closed)) };
+        self.from_server = Vec::new();
+        let data = &buffer[..kept + count];
+        let mut out = Outgoing::new(data, thread.scratch.take());
+        let result = self.server_messages(data, &mut out);
+        let (scratch, written) = out.write(&mut self.client, &mut self.to_client, cx);
+        thread.scratch.replace(scratch);
+        let done = result?;
+        self.from_server.extend_from_slice(&data[done..]);
+        // A client that takes nothing any more is found out by reading it.
+        drop(written);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_frontend(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Pause>> {
+        if !self.to_server.is_empty() {
+            return Poll::Pending;
+        }
+        match self.stalled {
+            Stalled::Lease | Stalled::Judge => return Poll::Pending,
+            Stalled::Owed if self.flow.is_full() => return Poll::Pending,
+            Stalled::Owed => {}
+            Stalled::No if !self.from_client.is_empty() => {}
+            Stalled::No | Stalled::More => {
+                if let Err(end) = ready!(self.poll_read_client(cx)) {
+                    return Poll::Ready(Err(Pause::End(end)));
+                }
+                return Poll::Ready(self.after_frontend());
+            }
+        }
+        let data = std::mem::take(&mut self.from_client);
+        let result = self.pass_client_data(&data, cx);
+        Poll::Ready(match result {
+            Ok(done) => {
+                if done < data.len() {
+                    self.from_client = data;
+                    self.from_client.drain(..done);
+                }
+                self.after_frontend()
+            }
+            Err(end) => Err(Pause::End(end)),
+        })
+    }
+
+    /// Reads the client and deals with what has come.
+    fn poll_read_client(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let thread = Rc::clone(&self.thread);
+        let mut buffer = thread.buffer.borrow_mut();
+        let count = ready!(poll_read(&mut self.client, &mut buffer, cx));
+        let Ok(count @ 1..) = count else { return Poll::Ready(Err(End::Gone)) };
+        let data = &buffer[..count];
+        if self.from_client.is_empty() {
+            let done = self.pass_client_data(data, cx)?;
+            self.from_client.extend_from_slice(&data[done..]);
+        } else {
+            let mut kept = std::mem::take(&mut self.from_client);
+            kept.extend_from_slice(data);
+            let done = self.pass_client_data(&kept, cx)?;
+            kept.drain(..done);
+            if kept.is_empty() {
+                kept = Vec::new();
+            }
+            self.from_client = kept;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn pass_client_data(&mut self, data: &[u8], cx: &mut Context<'_>) -> Result<usize, End> {
+        let mut out = Outgoing::new(data, self.thread.scratch.take());
+        let result = self.client_messages(data, &mut out);
+        let scratch = match &mut self.lease {
+            // What the server does not take any more is found out by reading it.
+            Some(lease) => out.write(&mut lease.server.stream, &mut self.to_server, cx).0,
+            None => {
+                debug_assert!(out.is_empty(), "nothing is sent to a server without a lease");
+                Vec::new()
+            }
+        };
+        self.thread.scratch.replace(scratch);
+        if let Some(lease) = &mut self.lease {
+            lease.set_busy(self.flow.owes());
+        }
+        result
+    }
+
+    fn after_frontend(&mut self) -> Result<(), Pause> {
+        match self.stalled {
+            Stalled::Lease => Err(Pause::NeedLease),
+            Stalled::Judge => Err(Pause::NeedVerdict),
+            Stalled::No | Stalled::More | Stalled::Owed => Ok(()),
+        }
+    }
+
+    /// At a safe point the lease ends, here and now unless something is to be done first.
+    fn end_lease_if_safe(&mut self) -> Option<Pause> {
+        if !self.is_safe() {
+            return None;
+        }
+        if self.own.is_touched() {
+            return Some(Pause::EndLease);
+        }
+        if let Some(lease) = self.lease.take() {
+            lease.release();
+        }
+        self.signals.set_deadline(None);
+        None
+    }
+
+    fn poll_signals(&mut self, cx: &Context<'_>) -> Option<Pause> {
+        if !self.signals.poll_any(cx) {
+            return None;
+        }
+        if self.signals.take(Signal::Kill) {
+            let refusal = Refusal::new(Kind::Killed, "terminating connection due to administrator command");
+            return Some(Pause::End(End::Refused(refusal)));
+        }
+        if self.signals.take(Signal::Cancel)
+            && self.flow.owes()
+            && let Some(lease) = &mut self.lease
+        {
+            lease.cancel();
+        }
+        if self.signals.take(Signal::Overdue)
+            && let Some(pause) = self.overdue()
+        {
+            return Some(pause);
+        }
+        if self.lease.is_some() {
+            return None;
+        }
+        self.ending().map(|refusal| Pause::End(End::Refused(refusal)))
+    }
+
+    /// Why the session is to end at its next safe point, if it is.
+    pub(super) fn ending(&self) -> Option<Refusal> {
+        if self.signals.is_raised(Signal::Expired) {
+            return Some(Refusal::new(Kind::TokenExpired, "the token of this session has expired"));
+        }
+        if self.signals.is_raised(Signal::Drain) {
+            return Some(Refusal::new(Kind::Draining, "terminating connection: the proxy is shutting down"));
+        }
+        None
+    }
+
+    /// The statement has run longer than its tier allows, and the server's own timeout has not ended it.
+    fn overdue(&mut self) -> Option<Pause> {
+        let lease = self.lease.as_mut()?;
+        if !self.statement.overdue {
+            self.statement.overdue = true;
+            lease.cancel();
+            self.signals.set_deadline(Some(Instant::now() + OVERDUE_GRACE));
+            return None;
+        }
+        let message = format!("the statement ran longer than tier \"{}\" allows", self.tier.name);
+        Some(Pause::End(End::Refused(Refusal::new(Kind::QueryTimeout, message).fatal())))
+    }
+}
+
+/// One read; `Ok(0)` is the end.
+pub(super) fn poll_read<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    buffer: &mut [u8],
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    let mut buffer = ReadBuf::new(buffer);
+    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    Poll::Ready(Ok(buffer.filled().len()))
+}

@@ -1,0 +1,315 @@
+//! A session's life: relay, wait for a lease, end a lease, and the one goodbye.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Instant;
+
+use tokio::io::AsyncWriteExt;
+
+use super::frontend::{End, statement_text};
+use super::outgoing::Outgoing;
+use super::relay::{Pause, poll_read};
+use super::signals::Signal;
+use super::{BUFFER_BYTES, Running, Session, Stalled};
+use crate::event::{CloseReason, Event, StatementDone};
+use crate::guard::Verdict;
+use crate::pool::{AskError, Lease};
+use crate::refusal::{Kind, Refusal};
+use crate::wire::frame::{self, backend, frontend};
+use crate::wire::welcome;
+
+/// How long a goodbye may take to be written.
+const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Serves the session to its end, and tells the observers of that end, once.
+///
+/// Dropping the future closes the client's connection; a lease it held is closed too, after a cancel of what runs on it.
+pub async fn run(mut session: Session) -> CloseReason {
+    let opened = Instant::now();
+    session.thread.observer.event(&Event::SessionOpened(Arc::clone(&session.facts)));
+    let end = loop {
+        let step = match poll_fn(|cx| session.poll_relay(cx)).await {
+            Pause::NeedLease => Box::pin(session.wait_for_lease()).await,
+            Pause::NeedVerdict => Box::pin(session.judge_elsewhere()).await,
+            Pause::EndLease => Box::pin(session.end_lease()).await,
+            Pause::ServerLost(broken) => session.server_lost(broken),
+            Pause::End(end) => Err(end),
+        };
+        if let Err(end) = step {
+            break end;
+        }
+    };
+    let reason = Box::pin(session.close(end)).await;
+    session.thread.observer.event(&Event::SessionClosed {
+        facts: Arc::clone(&session.facts),
+        reason,
+        lasted: opened.elapsed(),
+    });
+    reason
+}
+
+/// How the wait for a lease ended.
+enum Waited {
+    Lease(Result<Lease, Refusal>),
+    Cancelled,
+    End(End),
+}
+
+impl Session {
+    /// Whether there is a lease, taking one if one is free at once.
+    pub(super) fn has_lease(&mut self) -> bool {
+        if self.lease.is_some() {
+            return true;
+        }
+        if !self.seat.limits().has_tier(&self.tier) {
+            self.remake_context();
+        }
+        let Some(lease) = self.pool.try_lease(&self.asker) else { return false };
+        self.begin_lease(lease);
+        true
+    }
+
+    fn begin_lease(&mut self, lease: Lease) {
+        if lease.is_fresh() && lease.server.parameters != self.heard {
+            for (name, value) in &lease.server.parameters {
+                let known = self.heard.iter().any(|(other, heard)| other == name && heard == value);
+                if !known {
+                    welcome::parameter_status(name, value, self.to_client.writer());
+                }
+            }
+            self.heard.clone_from(&lease.server.parameters);
+        }
+        self.lease = Some(lease);
+    }
+
+    /// Waits in the pool's queue for the message at the front; refuses the message if that fails.
+    async fn wait_for_lease(&mut self) -> Result<(), End> {
+        let since = Instant::now();
+        let (pool, asker) = (Rc::clone(&self.pool), self.asker.clone());
+        let mut lease = Box::pin(pool.lease(&asker));
+        let waited = poll_fn(|cx| self.poll_waiting(lease.as_mut(), cx)).await;
+        drop(lease);
+        self.statement.waited += since.elapsed();
+        self.statement.since.get_or_insert(since);
+        match waited {
+            Waited::Lease(Ok(lease)) => {
+                self.begin_lease(lease);
+                self.stalled = Stalled::No;
+            }
+            Waited::Lease(Err(refusal)) => self.refuse_front(refusal),
+            Waited::Cancelled => {
+                self.refuse_front(Refusal::new(Kind::Cancelled, "canceling statement due to user request"));
+            }
+            Waited::End(end) => return Err(end),
+        }
+        Ok(())
+    }
+
+    fn poll_waiting(
+        &mut self,
+        lease: Pin<&mut impl Future<Output = Result<Lease, Refusal>>>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Waited> {
+        if let Poll::Ready(result) = lease.poll(cx) {
+            return Poll::Ready(Waited::Lease(result));
+        }
+        if self.signals.poll_any(cx) {
+            if self.signals.take(Signal::Kill) {
+                let refusal = Refusal::new(Kind::Killed, "terminating connection due to administrator command");
+                return Poll::Ready(Waited::End(End::Refused(refusal)));
+            }
+            if self.signals.take(Signal::Cancel) {
+                return Poll::Ready(Waited::Cancelled);
+            }
+            if let Some(refusal) = self.ending() {
+                return Poll::Ready(Waited::End(End::Refused(refusal)));
+            }
+        }
+        if let Poll::Ready(Err(_)) = self.to_client.poll_drain(&mut self.client, cx) {
+            return Poll::Ready(Waited::End(End::Gone));
+        }
+        self.poll_waiting_client(cx).map(Waited::End)
+    }
+
+    /// Reads on while waiting, so as to notice a client that leaves; ready only then.
+    fn poll_waiting_client(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
+        let thread = Rc::clone(&self.thread);
+        let mut buffer = thread.buffer.borrow_mut();
+        while self.from_client.len() < self.thread.statement_bytes_max + BUFFER_BYTES {
+            match std::task::ready!(poll_read(&mut self.client, &mut buffer, cx)) {
+                Ok(count @ 1..) => self.from_client.extend_from_slice(&buffer[..count]),
+                Ok(0) | Err(_) => return Poll::Ready(End::Gone),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Refuses the message at the front, which never got a server connection.
+    fn refuse_front(&mut self, refusal: Refusal) {
+        self.judged = None;
+        self.stalled = Stalled::No;
+        let front = self.from_client.first().copied();
+        let mut out = Outgoing::new(&[], Vec::new());
+        if front == Some(frontend::QUERY) {
+            self.refuse_query(refusal, &mut out);
+            let size = frame::header(&self.from_client).ok().flatten().map_or(0, |header| header.size);
+            self.from_client.drain(..size.min(self.from_client.len()));
+        } else {
+            // The message itself is the first of those dropped up to Sync.
+            self.refuse_extended(refusal, &mut out);
+        }
+        self.end_statement();
+    }
+
+    /// Judges a long statement on another thread, so that this one goes on with other sessions.
+    async fn judge_elsewhere(&mut self) -> Result<(), End> {
+        let parse = self.from_client.first() == Some(&frontend::PARSE);
+        let body = self.from_client[frame::HEADER_BYTES..].to_vec();
+        let (guard, rights) = (self.thread.guard.load_full(), self.rights.clone());
+        let judging = tokio::task::spawn_blocking(move || {
+            let text = if parse { frame::split_cstr(&body).map_or(&[][..], |(_, rest)| rest) } else { &body[..] };
+            statement_text(text).and_then(|text| guard.judge(text, &rights))
+        });
+        let verdict = judging
+            .await
+            .unwrap_or_else(|_| Err(Refusal::new(Kind::StatementTooLarge, "the statement could not be judged")));
+        self.stalled = Stalled::No;
+        match verdict.and_then(|verdict| self.admit(&verdict).map(|()| verdict)) {
+            Ok(verdict) => self.judged = Some(verdict),
+            Err(refusal) if self.lease.is_none() => self.refuse_front(refusal),
+            Err(refusal) => self.refuse_front_leased(refusal, parse),
+        }
+        Ok(())
+    }
+
+    fn refuse_front_leased(&mut self, refusal: Refusal, parse: bool) {
+        let size = frame::header(&self.from_client).ok().flatten().map_or(0, |header| header.size);
+        self.from_client.drain(..size.min(self.from_client.len()));
+        let mut out = Outgoing::new(&[], Vec::new());
+        if parse {
+            self.refuse_extended(refusal, &mut out);
+        } else {
+            self.refuse_query(refusal, &mut out);
+        }
+        self.to_server.push(out.writer());
+    }
+
+    /// Ends the lease at a safe point, after asking the server for the settings that may have changed.
+    async fn end_lease(&mut self) -> Result<(), End> {
+        let names = self.own.take_touched();
+        let Some(mut lease) = self.lease.take() else { return Ok(()) };
+        match ask_settings(&mut lease, &names).await {
+            Ok(values) => {
+                for (name, value) in names.iter().zip(values) {
+                    if let Some(value) = value {
+                        self.own.set(name, &value);
+                    }
+                }
+                self.remake_context();
+                lease.told = Some(self.asker.context.clone());
+                lease.release();
+                self.signals.set_deadline(None);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a server connection was lost with a session's settings on it");
+                lease.discard();
+                let refusal = Refusal::new(Kind::ServerLost, "the connection to the database was lost");
+                Err(End::Refused(refusal.fatal()))
+            }
+        }
+    }
+
+    /// Begins the clock of a statement, unless one is running already.
+    pub(super) fn begin_statement(&mut self, verdict: Arc<Verdict>) {
+        let now = *self.statement.since.get_or_insert_with(Instant::now);
+        self.statement.class = verdict.class();
+        if !self.statement.overdue {
+            self.signals
+                .set_deadline(Some(now + self.statement.waited + self.tier.query_timeout + super::OVERDUE_AFTER));
+        }
+        if self.org.wants_statements(verdict.class()) {
+            self.statement.verdict = Some(verdict);
+        }
+    }
+
+    /// Ends the clock of a statement at its ReadyForQuery, and tells the observers.
+    pub(super) fn end_statement(&mut self) {
+        let ended = std::mem::take(&mut self.statement);
+        self.signals.set_deadline(None);
+        let Some(since) = ended.since else { return };
+        self.org.statement(&StatementDone {
+            class: ended.class,
+            latency: since.elapsed(),
+            waited: ended.waited,
+            result_bytes: ended.result_bytes,
+            failed: ended.failed,
+        });
+        if let Some(verdict) = &ended.verdict {
+            let relations = verdict.reads().iter().chain(verdict.writes()).cloned().collect();
+            self.thread.observer.event(&Event::Statement {
+                facts: Arc::clone(&self.facts),
+                class: ended.class,
+                relations,
+                failed: ended.failed,
+            });
+        }
+        if self.flow.owes() {
+            self.statement = Running { since: Some(Instant::now()), class: ended.class, ..Running::default() };
+        }
+    }
+
+    /// Says goodbye to the client, and gives the lease back or up.
+    async fn close(&mut self, end: End) -> CloseReason {
+        if let Some(mut lease) = self.lease.take() {
+            lease.set_busy(self.flow.owes());
+            let clean = self.flow.is_safe() && self.to_server.is_empty() && self.client_rest.bytes == 0;
+            if clean && self.from_server.is_empty() && !self.own.is_touched() {
+                lease.release();
+            }
+        }
+        let reason = match &end {
+            End::Terminate => CloseReason::ClientTerminate,
+            End::Gone => CloseReason::ClientGone,
+            End::Refused(refusal) => CloseReason::Refused(refusal.kind()),
+        };
+        if let End::Refused(refusal) = end {
+            let refusal = refusal.fatal();
+            let bytes = self.tell_refusal(&refusal);
+            // Words in the middle of a message would be read as its rest.
+            if self.server_rest.bytes == 0 {
+                self.to_client.push(&bytes);
+            }
+            let goodbye = poll_fn(|cx| self.to_client.poll_drain(&mut self.client, cx));
+            let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        }
+        let _ = tokio::time::timeout(GOODBYE, self.client.shutdown()).await;
+        reason
+    }
+}
+
+/// Asks the server for the values of settings; `None` where it knows no such setting.
+async fn ask_settings(lease: &mut Lease, names: &[Arc<str>]) -> Result<Vec<Option<String>>, AskError> {
+    if lease.was_cancelled() {
+        // A cancel on its way would hit the question.
+        poll_fn(|cx| lease.poll_cancelled(cx)).await;
+        lease.settle().await?;
+    }
+    let mut bytes = Vec::new();
+    frame::put_query(&mut bytes, &super::settings::question(names));
+    let mut values = Vec::new();
+    lease
+        .ask(&bytes, 1, |tag, body| {
+            if tag == backend::DATA_ROW {
+                values = frame::row_values(body).ok_or(AskError::Protocol)?;
+            }
+            Ok(())
+        })
+        .await?;
+    // The question was a simple Query: it destroyed the unnamed statement.
+    lease.unnamed = None;
+    if values.len() == names.len() { Ok(values) } else { Err(AskError::Protocol) }
+}

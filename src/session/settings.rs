@@ -1,0 +1,99 @@
+//! The settings that a session has made its own, which every server connection it gets is told.
+//!
+//! What a statement did to a setting is not guessed: after the transaction the server is asked for the value.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use crate::context::Setting;
+
+/// The most settings that a session may make its own.
+pub(super) const OWN_SETTINGS_MAX: usize = 100;
+
+/// A session's own settings, and those that its running transaction has touched.
+#[derive(Debug, Default)]
+pub(super) struct OwnSettings {
+    values: BTreeMap<Arc<str>, Arc<str>>,
+    touched: Vec<Arc<str>>,
+}
+
+impl OwnSettings {
+    /// Sets a value that the server has accepted, or will be told.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.values.insert(Arc::from(name), Arc::from(value));
+    }
+
+    /// Remembers that a statement may have changed `name`; `false`: too many already.
+    pub(super) fn touch(&mut self, name: &str) -> bool {
+        if self.touched.iter().any(|known| **known == *name) {
+            return true;
+        }
+        let new = self.touched.iter().filter(|touched| !self.values.contains_key(*touched)).count();
+        if !self.values.contains_key(name) && self.values.len() + new >= OWN_SETTINGS_MAX {
+            return false;
+        }
+        self.touched.push(Arc::from(name));
+        true
+    }
+
+    /// Whether any setting may have changed since the server was last asked.
+    pub(super) fn is_touched(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// Takes the names that may have changed.
+    pub(super) fn take_touched(&mut self) -> Vec<Arc<str>> {
+        std::mem::take(&mut self.touched)
+    }
+
+    /// All, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Setting> + '_ {
+        self.values.iter().map(|(name, value)| Setting { name: Arc::clone(name), value: Arc::clone(value) })
+    }
+
+    /// Sessions with equal settings share prepared statements; this tells them apart. 0 where there are none.
+    pub(super) fn scope(&self) -> u64 {
+        if self.values.keys().all(|name| &**name == "application_name") {
+            return 0;
+        }
+        let mut hasher = DefaultHasher::new();
+        self.values.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// The question for the values of `names`: one row, one column each.
+pub(super) fn question(names: &[Arc<str>]) -> String {
+    let columns: Vec<String> =
+        names.iter().map(|name| format!("pg_catalog.current_setting('{}',true)", name.replace('\'', "''"))).collect();
+    format!("SELECT {}", columns.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_touched_once_and_bounded() {
+        let mut own = OwnSettings::default();
+        assert!(own.touch("work_mem") && own.touch("work_mem"));
+        assert_eq!(own.take_touched().len(), 1);
+        let taken = (0..200).filter(|at| own.touch(&format!("a.b{at}"))).count();
+        assert_eq!(taken, OWN_SETTINGS_MAX);
+    }
+
+    #[test]
+    fn the_application_name_alone_does_not_part_sessions() {
+        let mut own = OwnSettings::default();
+        own.set("application_name", "psql");
+        assert_eq!(own.scope(), 0);
+        own.set("timezone", "UTC");
+        assert_ne!(own.scope(), 0);
+    }
+
+    #[test]
+    fn the_question_quotes() {
+        assert_eq!(question(&[Arc::from("a.b'c")]), "SELECT pg_catalog.current_setting('a.b''c',true)");
+    }
+}

@@ -1,0 +1,125 @@
+//! What others tell a session, from any thread: cancel, overdue, expired, drain, kill.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::task::{Context, Waker};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+/// One thing to tell a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Signal {
+    /// Its client asked for the running statement to be cancelled.
+    Cancel = 1,
+    /// The statement has run longer than its tier allows.
+    Overdue = 1 << 1,
+    /// Its token's time is over: end at the next safe point.
+    Expired = 1 << 2,
+    /// The proxy drains: end at the next safe point.
+    Drain = 1 << 3,
+    /// An operator ends it: now.
+    Kill = 1 << 4,
+}
+
+/// A session's letter box. Raising a signal wakes the session; signals of one kind are one.
+#[derive(Debug)]
+pub struct Signals {
+    raised: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+    /// From when the deadline counts.
+    born: Instant,
+    /// When the running statement is overdue, in milliseconds since `born`; `u64::MAX` for none.
+    deadline_ms: AtomicU64,
+    /// When the token expires, in seconds since the epoch; `u64::MAX` for never.
+    expires_at: u64,
+}
+
+impl Signals {
+    /// An empty letter box of a session whose token expires at `expires_at` (seconds since the epoch).
+    pub fn new(expires_at: u64) -> Self {
+        Self {
+            raised: AtomicU8::new(0),
+            waker: Mutex::new(None),
+            born: Instant::now(),
+            deadline_ms: AtomicU64::new(u64::MAX),
+            expires_at,
+        }
+    }
+
+    /// Raises `signal` and wakes the session.
+    pub fn raise(&self, signal: Signal) {
+        self.raised.fetch_or(signal as u8, Ordering::SeqCst);
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes `signal` if it is raised.
+    pub(super) fn take(&self, signal: Signal) -> bool {
+        let bit = signal as u8;
+        self.raised.load(Ordering::SeqCst) & bit != 0 && self.raised.fetch_and(!bit, Ordering::SeqCst) & bit != 0
+    }
+
+    /// Whether `signal` is raised.
+    pub(super) fn is_raised(&self, signal: Signal) -> bool {
+        self.raised.load(Ordering::SeqCst) & signal as u8 != 0
+    }
+
+    /// Whether anything is raised; has the task woken when something is.
+    pub(super) fn poll_any(&self, cx: &Context<'_>) -> bool {
+        let mut waker = self.waker.lock();
+        if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+        drop(waker);
+        self.raised.load(Ordering::SeqCst) != 0
+    }
+
+    /// Says when the running statement is overdue; `None` when none runs.
+    pub(super) fn set_deadline(&self, deadline: Option<Instant>) {
+        let ms = deadline.map_or(u64::MAX, |at| at.saturating_duration_since(self.born).as_millis() as u64);
+        self.deadline_ms.store(ms, Ordering::Relaxed);
+    }
+
+    /// The periodic look from outside: raises [`Signal::Overdue`] and [`Signal::Expired`] when it is time.
+    pub fn look_at_clock(&self, now: Instant, unix_s: u64) {
+        if now.saturating_duration_since(self.born).as_millis() as u64 >= self.deadline_ms.load(Ordering::Relaxed) {
+            self.raise(Signal::Overdue);
+        }
+        if unix_s >= self.expires_at && !self.is_raised(Signal::Expired) {
+            self.raise(Signal::Expired);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_signal_is_taken_once() {
+        let signals = Signals::new(u64::MAX);
+        signals.raise(Signal::Cancel);
+        signals.raise(Signal::Cancel);
+        signals.raise(Signal::Drain);
+        assert!(signals.take(Signal::Cancel) && !signals.take(Signal::Cancel) && signals.is_raised(Signal::Drain));
+    }
+
+    #[test]
+    fn time_raises_overdue_and_expired() {
+        let signals = Signals::new(100);
+        let now = Instant::now();
+        signals.set_deadline(Some(now + Duration::from_secs(5)));
+        signals.look_at_clock(now, 99);
+        assert!(!signals.is_raised(Signal::Overdue) && !signals.is_raised(Signal::Expired));
+        signals.look_at_clock(now + Duration::from_secs(6), 100);
+        assert!(signals.is_raised(Signal::Overdue) && signals.is_raised(Signal::Expired));
+        assert!(signals.take(Signal::Overdue));
+        signals.set_deadline(None);
+        signals.look_at_clock(now + Duration::from_secs(60), 100);
+        assert!(!signals.is_raised(Signal::Overdue));
+    }
+}
