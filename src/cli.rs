@@ -1,1 +1,179 @@
-//! Being built.
+//! The command line: demo, serve, check, token.
+
+mod check;
+mod token;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::{Proxy, ServeError};
+use crate::config::{Faults, Log, LogLevel};
+use crate::control::{self, logging};
+use crate::demo::{self, DemoOptions};
+
+/// How long sessions may take to reach their safe points when the proxy is stopped.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// How long the demo waits for its sessions: whoever presses Ctrl-C wants it to end.
+const DEMO_DRAIN: Duration = Duration::from_secs(1);
+
+/// How long the demo waits for its shards before it says that clients can connect.
+const DEMO_SETTLES: Duration = Duration::from_secs(10);
+
+/// A tenant-isolating proxy for PostgreSQL: clients log in with a JWT as their password, and work as if the database
+/// were their own.
+#[derive(Debug, Parser)]
+#[command(name = "partywall", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Try it: two throw-away Postgres clusters, three organizations, and lines to paste into a terminal.
+    ///
+    /// Needs PostgreSQL's server programs on this machine. Ctrl-C stops everything and removes it.
+    Demo {
+        /// The port for clients; 0 takes a free one.
+        #[arg(long, default_value_t = 6432)]
+        port: u16,
+        /// The port for operators: /healthz, /readyz, /metrics; 0 takes a free one.
+        #[arg(long, default_value_t = 9432)]
+        admin_port: u16,
+        /// Where everything lives [default: a temporary directory].
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// Serve clients, as the configuration says.
+    ///
+    /// SIGHUP and changed files reload. SIGTERM and Ctrl-C drain: no new clients, and each session ends at its next
+    /// safe point; a second one hurries.
+    Serve {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check the configuration, and whether each shard can be reached and is fit to be served.
+    ///
+    /// Prints every fault at once. Exits with 0 only when there is none.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Print JSON instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a development token with the first key of the configuration that can sign.
+    Token(token::TokenArguments),
+}
+
+/// Why a command fails; what the operator reads on stderr.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error("{0}")]
+    Config(#[from] Faults),
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    #[error(transparent)]
+    Demo(#[from] demo::DemoError),
+    #[error(transparent)]
+    Token(#[from] token::TokenCommandError),
+    #[error(transparent)]
+    Logging(#[from] logging::LoggingError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Runs the program by the process's arguments; returns its exit code.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments.command) {
+        Ok(code) => code,
+        Err(error) => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(&error);
+            while let Some(cause) = source {
+                let cause_text = cause.to_string();
+                if !text.contains(&cause_text) {
+                    text.push_str(": ");
+                    text.push_str(&cause_text);
+                }
+                source = cause.source();
+            }
+            let _ = writeln!(io::stderr(), "{text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode, CommandError> {
+    match command {
+        Command::Demo { port, admin_port, data } => {
+            start_log(&Log { level: LogLevel::Warn, ..Log::default() })?;
+            control_runtime()?.block_on(run_demo(DemoOptions { port, admin_port, data }))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Serve { config: path } => {
+            let config = control::load(&path)?;
+            start_log(&config.log)?;
+            control_runtime()?.block_on(async {
+                let proxy = Proxy::start(config, Some(path)).await?;
+                tracing::info!("serving");
+                proxy.run(DRAIN).await
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Check { config, json } => Ok(control_runtime()?.block_on(check::check(&config, json))?),
+        Command::Token(arguments) => {
+            let token = token::mint(&arguments)?;
+            writeln!(io::stdout(), "{token}")?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn start_log(log: &Log) -> Result<(), CommandError> {
+    let rust_log = std::env::var("RUST_LOG").ok();
+    Ok(logging::start(log, rust_log.as_deref())?)
+}
+
+fn control_runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()
+}
+
+async fn run_demo(options: DemoOptions) -> Result<(), CommandError> {
+    let progress = |line: &str| {
+        let _ = writeln!(io::stderr(), "{line}");
+    };
+    let serve = async {
+        let prepared = demo::prepare(&options, &progress).await?;
+        let path = prepared.config_path();
+        let config = control::load(&path)?;
+        let proxy = Proxy::start(config, Some(path)).await?;
+        proxy.settled(DEMO_SETTLES).await;
+        writeln!(io::stdout(), "{}\n{}", prepared.banner(), prepared.ready_line())?;
+        io::stdout().flush()?;
+        Ok::<_, CommandError>((prepared, proxy))
+    };
+    let interrupted = async {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            result = tokio::signal::ctrl_c() => result?,
+        }
+        Ok::<_, io::Error>(())
+    };
+    let (prepared, proxy) = tokio::select! {
+        served = serve => served?,
+        stopped = interrupted => return Ok(stopped?),
+    };
+    proxy.run(DEMO_DRAIN).await?;
+    prepared.close().await;
+    Ok(())
+}

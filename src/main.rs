@@ -1,3 +1,5 @@
 //! The program: a door to the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    partywall::cli::main()
+}

@@ -54,6 +54,18 @@ enum Unfit {
 /// # Errors
 /// Every fault of every file at once.
 pub fn load(path: &Path) -> Result<Config, Faults> {
+    load_with(path, |_| true)
+}
+
+/// As [`load`], for a proxy that serves already: it keeps the certificate it has where the files of a new one are gone.
+///
+/// # Errors
+/// As [`load`], but for the certificate's files.
+pub fn load_again(path: &Path) -> Result<Config, Faults> {
+    load_with(path, |key| !key.starts_with("listen.tls_"))
+}
+
+fn load_with(path: &Path, needed: impl Fn(&str) -> bool) -> Result<Config, Faults> {
     let main = text_of(path).map_err(|unfit| {
         let file = path.display().to_string();
         Faults(vec![Fault { file, line: None, key: String::new(), message: unfit.to_string() }])
@@ -63,7 +75,7 @@ pub fn load(path: &Path) -> Result<Config, Faults> {
     let (guard, no_guard) = policy(files.guard);
     let survey = config::survey(&Sources { main: (path.to_path_buf(), main), tiers, guard });
     let reasons = [("policies.tiers", no_tiers), ("policies.guard", no_guard)];
-    finish(survey, &reasons)
+    finish(survey, &reasons, needed)
 }
 
 type Source = (PathBuf, String);
@@ -78,14 +90,22 @@ fn policy(path: Option<PathBuf>) -> (Option<Source>, Option<Unfit>) {
 }
 
 /// Adds to the faults of the text what is wrong with what it names, in the order of the lines.
-fn finish(mut survey: Survey, reasons: &[(&str, Option<Unfit>)]) -> Result<Config, Faults> {
+fn finish(
+    mut survey: Survey,
+    reasons: &[(&str, Option<Unfit>)],
+    needed: impl Fn(&str) -> bool,
+) -> Result<Config, Faults> {
     for (key, reason) in reasons {
         let fault = survey.faults.iter_mut().find(|fault| fault.key == *key);
         if let (Some(fault), Some(reason)) = (fault, reason) {
             fault.message = reason.to_string();
         }
     }
-    let unfit = survey.named.iter().filter_map(|named| fit(&named.need).err().map(|unfit| fault(named, &unfit)));
+    let unfit = survey
+        .named
+        .iter()
+        .filter(|named| needed(&named.key))
+        .filter_map(|named| fit(&named.need).err().map(|unfit| fault(named, &unfit)));
     let unfit: Vec<_> = unfit.collect();
     // Only the main file names others, and its faults come first.
     survey.faults.extend(unfit);

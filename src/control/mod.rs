@@ -4,5 +4,11 @@ pub mod keys;
 mod load;
 pub mod logging;
 pub mod observe;
+mod reload;
+mod snapshots;
+mod sweep;
 
 pub use load::{SecretError, load, read_secret};
+pub use reload::keep_current;
+pub use snapshots::{Board, ShardPlan, Snapshots, Unusable, plan_shards};
+pub use sweep::sweep;

@@ -1,0 +1,167 @@
+//! One client from accept to goodbye: greeted, identified, seated, served.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::net::TcpStream;
+
+use super::data_thread::{Here, beside};
+use crate::auth::Identity;
+use crate::config::OnExpiry;
+use crate::event::{Event, SessionFacts};
+use crate::handshake::{self, Desk, Greeted, Login};
+use crate::net::{ClientStream, Ticket};
+use crate::refusal::{Kind, Refusal};
+use crate::session::{self, Opening, Session, Signal, Signals};
+use crate::tenant::Tenant;
+
+/// How long accepting rests when the system has no more sockets to give.
+const NO_SOCKETS_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection has come, or could not.
+pub(super) async fn accepted(here: &Rc<Here>, accepted: io::Result<(TcpStream, SocketAddr)>) {
+    let (stream, peer) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            tracing::warn!(%error, "a connection could not be accepted");
+            tokio::time::sleep(NO_SOCKETS_PAUSE).await;
+            return;
+        }
+    };
+    match here.snapshots.caps.try_enter(peer.ip()) {
+        Ok(ticket) => beside(serve(Rc::clone(here), stream, peer, ticket)),
+        Err(too_many) => {
+            let refusal = Refusal::from(too_many);
+            refused(here, peer, refusal.kind(), too_many.to_string());
+            beside(async move { handshake::turn_away(stream, &refusal).await });
+        }
+    }
+}
+
+fn refused(here: &Here, peer: SocketAddr, kind: Kind, why: String) {
+    here.snapshots.observer.event(&Event::LoginRefused { address: Some(peer.ip()), org: None, kind, why });
+}
+
+async fn serve(here: Rc<Here>, stream: TcpStream, peer: SocketAddr, ticket: Ticket) {
+    let door = here.snapshots.door.load_full();
+    let greeted = Box::pin(handshake::greet(stream, peer, &door)).await;
+    drop(door);
+    match greeted {
+        Greeted::Login(login) => {
+            if let Some((session, registration)) = Box::pin(log_in(&here, login)).await {
+                session::run(session).await;
+                drop(registration);
+            }
+        }
+        Greeted::Cancel(cancelling) => {
+            let request = &cancelling.request;
+            if let Some(signals) = here.snapshots.registry.find(request.pid, &request.key) {
+                signals.raise(Signal::Cancel);
+            }
+        }
+        Greeted::Refused { kind, why } => refused(&here, peer, kind, why),
+        Greeted::Gone => {}
+    }
+    drop(ticket);
+}
+
+/// A session with its place in the registry, or nothing when the client has heard a no.
+async fn log_in(here: &Here, login: Box<Login>) -> Option<(Session, crate::cancel::Registration)> {
+    let snapshots = &here.snapshots;
+    let (directory, keys) = (snapshots.directory.load_full(), Arc::clone(&snapshots.keys));
+    let desk = Desk { keys: &keys, throttle: &snapshots.throttle, directory: &directory };
+    let peer = login.peer.ip();
+    let (identity, tenant) = match handshake::log_in(&login, desk, unix_now()).await {
+        Ok(admitted) => admitted,
+        Err(no) => {
+            handshake::refuse(login.stream, &no.refusal).await;
+            snapshots.observer.event(&no.event(peer));
+            return None;
+        }
+    };
+    let deadline = login.deadline;
+    let org = identity.org().clone();
+    let no = |kind: Kind, why: String| Event::LoginRefused { address: Some(peer), org: Some(org), kind, why };
+    let opening = seat(here, login, identity, &tenant);
+    let opened = match opening {
+        Ok((opening, registration)) => {
+            // A client that does not take the answer, or a shard that does not give it, ends with the deadline.
+            match tokio::time::timeout_at(deadline, opening.open()).await {
+                Ok(Ok(session)) => return Some((session, registration)),
+                Ok(Err(refused)) => Some(*refused),
+                Err(_) => None,
+            }
+        }
+        Err(refused) => Some(*refused),
+    };
+    match opened {
+        Some((stream, refusal)) => {
+            handshake::refuse(stream, &refusal).await;
+            snapshots.observer.event(&no(refusal.kind(), refusal.message().to_owned()));
+        }
+        None => snapshots.observer.event(&no(Kind::LoginTimeout, "the login was not answered in time".to_owned())),
+    }
+    None
+}
+
+type Seated = Result<(Opening, crate::cancel::Registration), Box<(ClientStream, Refusal)>>;
+
+/// Gives an admitted client its seat, its number and its settings.
+fn seat(here: &Here, login: Box<Login>, identity: Identity, tenant: &Tenant) -> Seated {
+    let snapshots = &here.snapshots;
+    let Login { stream, peer, protocol, parameters, .. } = *login;
+    let config = snapshots.config.load();
+    let expires_at = match config.auth.on_expiry {
+        OnExpiry::Disconnect => identity.expires_at(),
+        OnExpiry::Keep => u64::MAX,
+    };
+    let signals = Arc::new(Signals::new(expires_at));
+    let prepared = (|| {
+        let unavailable =
+            || Refusal::new(Kind::ShardUnavailable, "the database of this organization is not available now");
+        let pool = here.pools.get(tenant.shard()).ok_or_else(|| unavailable().fatal())?;
+        let limits = snapshots.limits.organization(tenant.org(), tenant.tier());
+        let seat = limits.seat()?;
+        let rights = snapshots.guard.load().rights(identity.roles(), identity.permissions());
+        let settings = session::startup_settings(&snapshots.guard.load(), &rights, tenant.tier(), &parameters)
+            .map_err(Refusal::fatal)?;
+        let registration = snapshots
+            .registry
+            .register(protocol, Arc::clone(&signals))
+            .map_err(|error| Refusal::new(Kind::Internal, error.to_string()))?;
+        Ok((pool, seat, settings, registration))
+    })();
+    let (pool, seat, settings, registration) = match prepared {
+        Ok(prepared) => prepared,
+        Err(refusal) => return Err(Box::new((stream, refusal))),
+    };
+    let facts = Arc::new(SessionFacts {
+        session: registration.session(),
+        org: tenant.org().clone(),
+        user: identity.user().cloned(),
+        tier: tenant.tier().name.clone(),
+        shard: tenant.shard().clone(),
+        address: Some(peer.ip()),
+        application_name: parameters.application_name.as_deref().map(Arc::from),
+        tls: stream.is_tls(),
+    });
+    let opening = Opening {
+        thread: Rc::clone(&here.thread),
+        pool,
+        facts,
+        identity: Arc::new(identity),
+        seat,
+        signals,
+        client: stream,
+        settings,
+        cancel_key: registration.key().to_vec(),
+    };
+    Ok((opening, registration))
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

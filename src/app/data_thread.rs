@@ -1,0 +1,169 @@
+//! A data thread: its own runtime, listener and pools; nothing on the way of a statement leaves it.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::runtime::LocalOptions;
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+
+use super::{ServeError, client, listeners};
+use crate::config::Config;
+use crate::control::{ShardPlan, Snapshots};
+use crate::ids::ShardName;
+use crate::metrics::Metrics;
+use crate::pool::stats::PoolStats;
+use crate::pool::{Pool, PoolSettings};
+use crate::session::Thread;
+
+/// Threads that judge long statements, for each data thread.
+const JUDGES_MAX: usize = 2;
+
+/// What one data thread works with.
+pub(super) struct Here {
+    pub(super) snapshots: Arc<Snapshots>,
+    pub(super) thread: Rc<Thread>,
+    pub(super) pools: Pools,
+}
+
+/// Starts all data threads; clients can connect when this returns.
+pub(super) fn start_all(
+    snapshots: &Arc<Snapshots>,
+    metrics: &Arc<Metrics>,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    let config = snapshots.config.load();
+    let count = thread_count(&config);
+    let mut threads = Vec::with_capacity(count);
+    for (index, listener) in listeners(config.listen.address, count)?.into_iter().enumerate() {
+        let (snapshots, metrics, stopped) = (Arc::clone(snapshots), Arc::clone(metrics), stopped.clone());
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().max_blocking_threads(JUDGES_MAX).thread_keep_alive(Duration::from_secs(3600));
+        let share = Share { index, count };
+        let thread = thread::Builder::new().name(format!("data-{index}")).spawn(move || {
+            match runtime.build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime.block_on(serve(listener, snapshots, metrics, stopped, share)),
+                Err(error) => tracing::error!(%error, "a data thread has no runtime"),
+            }
+        })?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// As configured; else one for every two cores, but never more than the smallest pool has connections.
+fn thread_count(config: &Config) -> usize {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let smallest = config.shards.iter().map(|shard| shard.pool_size).min().unwrap_or(1);
+    config.listen.threads.unwrap_or((cores / 2).clamp(1, smallest.max(1)))
+}
+
+/// Which part of each pool is this thread's.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    index: usize,
+    count: usize,
+}
+
+impl Share {
+    /// This thread's part of `whole`; all threads' parts are `whole` together.
+    fn of(self, whole: usize) -> usize {
+        whole / self.count + usize::from(self.index < whole % self.count)
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    snapshots: Arc<Snapshots>,
+    metrics: Arc<Metrics>,
+    mut stopped: watch::Receiver<bool>,
+    share: Share,
+) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(%error, "a data thread cannot listen");
+            return;
+        }
+    };
+    let config = snapshots.config.load_full();
+    let thread = Thread::new(
+        Arc::clone(&snapshots.guard),
+        Arc::clone(&snapshots.observer),
+        Arc::new(config.context.clone()),
+        config.pool.idle_transaction_timeout,
+        config.guard.statement_bytes_max,
+    );
+    let mut shards = snapshots.shards.subscribe();
+    let pools = Pools { open: RefCell::default(), metrics, share };
+    pools.follow(&snapshots, &shards.borrow_and_update());
+    let here = Rc::new(Here { snapshots, thread: Rc::new(thread), pools });
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => client::accepted(&here, accepted).await,
+            Ok(()) = shards.changed() => here.pools.follow(&here.snapshots, &shards.borrow_and_update()),
+            _ = stopped.wait_for(|stop| *stop) => break,
+        }
+    }
+    // No client is accepted any more; the sessions go on to their ends.
+    drop(listener);
+    while !here.snapshots.registry.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The pools of one data thread, one a shard.
+pub(super) struct Pools {
+    open: RefCell<HashMap<ShardName, Rc<Pool>>>,
+    metrics: Arc<Metrics>,
+    share: Share,
+}
+
+impl Pools {
+    /// The pool of a shard; none when a reload has taken the shard away.
+    pub(super) fn get(&self, shard: &ShardName) -> Option<Rc<Pool>> {
+        self.open.borrow().get(shard).cloned()
+    }
+
+    /// Opens, changes and gives up pools as the plans say. A pool that is given up lives as long as its sessions.
+    fn follow(&self, snapshots: &Snapshots, plans: &[ShardPlan]) {
+        let config = snapshots.config.load();
+        let mut open = self.open.borrow_mut();
+        open.retain(|name, _| plans.iter().any(|plan| plan.shard.name == *name));
+        for plan in plans {
+            let settings = self.settings(&config, plan);
+            match open.get(&plan.shard.name) {
+                Some(pool) => pool.configure(settings),
+                None => {
+                    let stats = Arc::new(PoolStats::new(plan.shard.name.clone(), self.share.index));
+                    self.metrics.watch_pool(Arc::clone(&stats));
+                    let pool = Pool::start(settings, stats, Arc::clone(&snapshots.observer));
+                    open.insert(plan.shard.name.clone(), pool);
+                }
+            }
+        }
+    }
+
+    fn settings(&self, config: &Config, plan: &ShardPlan) -> PoolSettings {
+        PoolSettings {
+            spec: plan.spec.clone(),
+            size: self.share.of(plan.shard.pool_size).max(1),
+            min_size: self.share.of(plan.shard.min_pool_size),
+            lifetime: config.pool.server_lifetime,
+            idle_timeout: config.pool.server_idle_timeout,
+            wait_timeout: config.pool.query_wait_timeout,
+            max_prepared_statements: config.pool.max_prepared_statements,
+            epoch: plan.epoch,
+        }
+    }
+}
+
+/// Runs `work` on this data thread, beside everything else.
+pub(super) fn beside(work: impl Future<Output = ()> + 'static) {
+    drop(spawn_local(work));
+}

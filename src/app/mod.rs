@@ -1,0 +1,214 @@
+//! The proxy as a whole: control on its runtime, data threads on theirs, from start to drained.
+
+mod client;
+mod data_thread;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+
+use crate::admin::{self, State};
+use crate::audit::{self, AuditError, AuditWriter};
+use crate::config::{Config, StatementAudit};
+use crate::control::keys::{KeyFaults, KeyKeeper, Timing};
+use crate::control::observe::{Fanout, LogObserver};
+use crate::control::{Board, Snapshots, Unusable, keep_current, sweep};
+use crate::event::Observer;
+use crate::metrics::Metrics;
+use crate::net;
+use crate::session::Signal;
+
+/// How many organizations have metrics under their own name.
+const NAMED_ORGANIZATIONS_MAX: usize = 50;
+
+/// Why the proxy cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A key file cannot be used.
+    #[error("{0}")]
+    Keys(#[from] KeyFaults),
+    /// A certificate, a password or a shard's TLS cannot be used.
+    #[error("{0}")]
+    Unusable(#[from] Unusable),
+    /// The audit file cannot be written.
+    #[error("{0}: {source}", source = std::error::Error::source(.0).map(ToString::to_string).unwrap_or_default())]
+    Audit(#[from] AuditError),
+    /// The admin token cannot be read.
+    #[error("admin.token_file: {0}")]
+    AdminToken(String),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals or threads cannot be had.
+    #[error("the system does not let the proxy start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// What a running proxy is told and asked.
+pub struct Proxy {
+    snapshots: Arc<Snapshots>,
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    audit: Option<AuditWriter>,
+    reload: Arc<Notify>,
+}
+
+impl Proxy {
+    /// Starts everything; clients can connect when this returns.
+    ///
+    /// Must be called on the control runtime, which runs the tasks that watch keys, files and sessions until it ends.
+    pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Self, ServeError> {
+        let (metrics, board) = (Arc::new(Metrics::new(NAMED_ORGANIZATIONS_MAX)), Arc::new(Board::default()));
+        let (observer, audit) = observers(&config, &metrics, &board)?;
+        let (keys, keeper) = KeyKeeper::open(&config.auth, Timing::default()).await?;
+        let (auth, auth_changes) = watch::channel(Arc::new(config.auth.clone()));
+        tokio::spawn(keeper.run(auth_changes));
+        let (stop, stopped) = watch::channel(false);
+        let snapshots = {
+            let board = Arc::clone(&board);
+            let work = move || Snapshots::new(config, keys, observer, board);
+            Arc::new(tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??)
+        };
+        serve_admin(&snapshots, &metrics, stopped.clone()).await?;
+        let threads = data_thread::start_all(&snapshots, &metrics, &stopped)?;
+        tokio::spawn(sweep(Arc::clone(&snapshots)));
+        let reload = Arc::new(Notify::new());
+        if let Some(path) = path {
+            tokio::spawn(keep_current(path, Arc::clone(&snapshots), auth, Arc::clone(&reload)));
+        }
+        Ok(Self { snapshots, threads, stop, audit, reload })
+    }
+
+    /// Waits until every shard has been reached, or has been tried and failed, for at most `patience`.
+    pub async fn settled(&self, patience: Duration) {
+        use crate::admin::Readiness;
+        let all_up = || self.snapshots.board.shards().iter().all(|shard| shard.health == admin::Health::Up);
+        let wait = async {
+            while !all_up() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience, wait).await;
+    }
+
+    /// Serves until SIGTERM or SIGINT; SIGHUP reloads. Then drains for at most `patience`, and ends.
+    ///
+    /// Drained: no client is accepted any more, each session ends at its next safe point, the audit trail is written.
+    pub async fn run(self, patience: Duration) -> Result<(), ServeError> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => self.reload.notify_one(),
+            }
+        }
+        self.drain(patience, async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        })
+        .await
+    }
+
+    /// Drains for at most `patience` or until `hurry` is done, and ends.
+    pub async fn drain(mut self, patience: Duration, hurry: impl Future<Output = ()>) -> Result<(), ServeError> {
+        tracing::info!(sessions = self.snapshots.registry.len(), "draining");
+        self.snapshots.board.drain();
+        self.stop.send_replace(true);
+        self.snapshots.registry.each(|signals| signals.raise(Signal::Drain));
+        let empty = async {
+            while !self.snapshots.registry.is_empty() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = empty => {}
+            () = tokio::time::sleep(patience) => {}
+            () = hurry => {}
+        }
+        self.snapshots.registry.each(|signals| signals.raise(Signal::Kill));
+        let (threads, audit) = (std::mem::take(&mut self.threads), self.audit.take());
+        let ending = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                if thread.join().is_err() {
+                    tracing::error!("a data thread ended by a panic");
+                }
+            }
+            if let Some(audit) = audit {
+                audit.stop();
+            }
+        });
+        ending.await.map_err(io::Error::other)?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn observers(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    board: &Arc<Board>,
+) -> Result<(Arc<dyn Observer>, Option<AuditWriter>), ServeError> {
+    let mut observers: Vec<Arc<dyn Observer>> = vec![metrics.clone(), board.clone(), Arc::new(LogObserver::default())];
+    let mut writer = None;
+    if let Some(file) = &config.audit.file {
+        let statements: StatementAudit = config.audit.statements;
+        let (observer, started) = audit::start(file, statements, metrics.audit())?;
+        observers.push(Arc::new(observer));
+        writer = Some(started);
+    }
+    Ok((Arc::new(Fanout::new(observers)), writer))
+}
+
+async fn serve_admin(
+    snapshots: &Arc<Snapshots>,
+    metrics: &Arc<Metrics>,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<(), ServeError> {
+    let settings = snapshots.config.load().admin.clone();
+    let token = match settings.token_file {
+        Some(file) => {
+            let loaded = tokio::task::spawn_blocking(move || admin::Token::load(&file)).await;
+            Some(loaded.map_err(io::Error::other)?.map_err(|error| ServeError::AdminToken(error.to_string()))?)
+        }
+        None => None,
+    };
+    let address = settings.address;
+    let listener = tokio::net::TcpListener::bind(address).await;
+    let listener = listener.map_err(|source| ServeError::Listen { address, source })?;
+    let state = Arc::new(State { metrics: Arc::clone(metrics), readiness: snapshots.board.clone(), token });
+    tokio::spawn(async move {
+        let stop = async move {
+            // A sender that is gone means that the process ends.
+            let _ = stopped.wait_for(|stop| *stop).await;
+            // Operators watch the drain.
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        };
+        if let Err(error) = admin::serve(listener, state, stop).await {
+            tracing::error!(%error, "the admin door is shut");
+        }
+    });
+    Ok(())
+}
+
+/// The listeners of all data threads on one address, bound before any thread starts.
+fn listeners(address: SocketAddr, count: usize) -> Result<Vec<std::net::TcpListener>, ServeError> {
+    // With SO_REUSEPORT a second proxy would share the port unnoticed.
+    drop(std::net::TcpListener::bind(address).map_err(|source| ServeError::Listen { address, source })?);
+    (0..count).map(|_| net::listen(address).map_err(|source| ServeError::Listen { address, source })).collect()
+}

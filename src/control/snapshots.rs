@@ -1,0 +1,279 @@
+//! What every data thread reads and only `control` replaces: door, directory, guard, shards; and what all threads count in.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::load::read_secret;
+use crate::admin::{Health, Readiness, ShardState};
+use crate::auth::Throttle;
+use crate::cancel::Registry;
+use crate::config::{Config, Shard, TlsFiles};
+use crate::event::{Event, Observer, OrgObserver, StatementClass, StatementDone};
+use crate::guard::Guard;
+use crate::handshake::{Door, KeyRing, Reserved};
+use crate::ids::{OrgId, ShardName};
+use crate::limits::Limits;
+use crate::net::Caps;
+use crate::net::tls::ServerTls;
+use crate::server::ConnectSpec;
+use crate::tenant::Directory;
+
+/// Something that the configuration names cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct Unusable {
+    what: String,
+    why: String,
+}
+
+impl Unusable {
+    fn new(what: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self { what: what.into(), why: why.to_string() }
+    }
+}
+
+/// A shard as data threads open pools for it.
+#[derive(Debug, Clone)]
+pub struct ShardPlan {
+    /// As the configuration has it.
+    pub shard: Shard,
+    /// How to reach it.
+    pub spec: ConnectSpec,
+    /// Rises when a reload changes how it is reached.
+    pub epoch: u64,
+    ca_pem: Option<Vec<u8>>,
+}
+
+/// All that is shared between data threads.
+pub struct Snapshots {
+    /// The configuration in force.
+    pub config: ArcSwap<Config>,
+    /// What clients are greeted with.
+    pub door: ArcSwap<Door>,
+    /// The keys in force.
+    pub keys: Arc<KeyRing>,
+    /// The organizations.
+    pub directory: ArcSwap<Directory>,
+    /// The judge.
+    pub guard: Arc<ArcSwap<Guard>>,
+    /// The shards; data threads watch it.
+    pub shards: watch::Sender<Arc<Vec<ShardPlan>>>,
+    /// Who failed to log in lately.
+    pub throttle: Throttle,
+    /// What organizations use.
+    pub limits: Limits,
+    /// The live sessions.
+    pub registry: Arc<Registry>,
+    /// The connections.
+    pub caps: Arc<Caps>,
+    /// Who hears of what happens.
+    pub observer: Arc<dyn Observer>,
+    /// How the shards stand.
+    pub board: Arc<Board>,
+    tls: ArcSwapOption<ServerTls>,
+}
+
+impl Snapshots {
+    /// The first snapshots, of a configuration that has been checked. Blocking: reads certificates and passwords.
+    pub fn new(
+        config: Config,
+        keys: Arc<KeyRing>,
+        observer: Arc<dyn Observer>,
+        board: Arc<Board>,
+    ) -> Result<Self, Unusable> {
+        let tls = config.listen.tls.as_ref().map(load_tls).transpose()?.map(Arc::new);
+        let shards = plan_shards(&config, &[])?;
+        board.expect(&config);
+        Ok(Self {
+            door: ArcSwap::from_pointee(door(&config, tls.clone())),
+            directory: ArcSwap::from_pointee(Directory::new(&config)),
+            guard: Arc::new(ArcSwap::from_pointee(guard(&config))),
+            shards: watch::Sender::new(Arc::new(shards)),
+            throttle: Throttle::new(Default::default()),
+            limits: Limits::default(),
+            registry: Registry::new(),
+            caps: Caps::new(config.listen.max_client_conn, config.listen.max_client_conn_per_address),
+            keys,
+            observer,
+            board,
+            tls: ArcSwapOption::from(tls),
+            config: ArcSwap::from_pointee(config),
+        })
+    }
+
+    /// Puts a new, checked configuration in force, part by part: what cannot be used leaves the old part in force and is
+    /// returned, to be told loudly. Blocking: reads certificates and passwords.
+    pub fn replace(&self, config: Config) -> Vec<Unusable> {
+        let mut unusable = Vec::new();
+        if let Err(error) = self.replace_tls(&config) {
+            unusable.push(error);
+        }
+        match plan_shards(&config, &self.shards.borrow()) {
+            Ok(shards) => {
+                self.board.expect(&config);
+                self.shards.send_replace(Arc::new(shards));
+            }
+            Err(error) => unusable.push(error),
+        }
+        self.door.store(Arc::new(door(&config, self.tls.load_full())));
+        self.directory.store(Arc::new(Directory::new(&config)));
+        self.guard.store(Arc::new(guard(&config)));
+        self.caps.set_max(config.listen.max_client_conn, config.listen.max_client_conn_per_address);
+        self.limits.retier(|org, current| {
+            let own = config.organizations.get(org).and_then(|organization| organization.tier.as_ref());
+            let tiers = &config.tiers;
+            let name = own.unwrap_or(&current.name);
+            tiers.tiers.get(name).or_else(|| tiers.tiers.get(&tiers.default)).cloned()
+        });
+        self.config.store(Arc::new(config));
+        unusable
+    }
+
+    fn replace_tls(&self, config: &Config) -> Result<(), Unusable> {
+        let Some(files) = &config.listen.tls else {
+            self.tls.store(None);
+            return Ok(());
+        };
+        match self.tls.load_full() {
+            Some(tls) => {
+                let (certificate, key) = read_tls(files)?;
+                let kept = |error| Unusable::new(files.certificate.display().to_string(), error);
+                tls.replace(&certificate, &key).map_err(kept)
+            }
+            None => {
+                self.tls.store(Some(Arc::new(load_tls(files)?)));
+                Ok(())
+            }
+        }
+    }
+}
+
+fn door(config: &Config, tls: Option<Arc<ServerTls>>) -> Door {
+    Door {
+        tls,
+        plaintext_passwords: config.listen.plaintext_passwords,
+        login_timeout: config.listen.client_login_timeout,
+        reserved: Reserved::new(&config.context),
+    }
+}
+
+fn guard(config: &Config) -> Guard {
+    Guard::new(&config.guard, &context_names(config), config.guard.statement_bytes_max)
+}
+
+fn context_names(config: &Config) -> [String; 5] {
+    let names = &config.context;
+    [&names.organization, &names.user, &names.project, &names.roles, &names.permissions].map(String::clone)
+}
+
+fn load_tls(files: &TlsFiles) -> Result<ServerTls, Unusable> {
+    let (certificate, key) = read_tls(files)?;
+    ServerTls::load(&certificate, &key).map_err(|error| Unusable::new(files.certificate.display().to_string(), error))
+}
+
+fn read_tls(files: &TlsFiles) -> Result<(Vec<u8>, Vec<u8>), Unusable> {
+    Ok((read(&files.certificate)?, read(&files.private_key)?))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
+    std::fs::read(path).map_err(|error| Unusable::new(path.display().to_string(), error))
+}
+
+/// How each shard is reached (blocking: reads passwords and certificates); a shard that was there and is reached the same way keeps its epoch.
+pub fn plan_shards(config: &Config, old: &[ShardPlan]) -> Result<Vec<ShardPlan>, Unusable> {
+    let plan = |shard: &Shard| {
+        let what = || format!("shard {}", shard.name);
+        let password = shard.password.as_ref().map(read_secret).transpose();
+        let password = password.map_err(|error| Unusable::new(what(), error))?;
+        let ca_pem = shard.tls_ca_file.as_deref().map(read).transpose()?;
+        let timeout = config.pool.server_connect_timeout;
+        let spec = ConnectSpec::new(shard, password, ca_pem.as_deref(), timeout)
+            .map_err(|error| Unusable::new(what(), error))?
+            .with_empty_settings(context_names(config));
+        let known = old.iter().find(|plan| plan.shard.name == shard.name);
+        let same = |plan: &ShardPlan| {
+            let sized =
+                Shard { pool_size: plan.shard.pool_size, min_pool_size: plan.shard.min_pool_size, ..shard.clone() };
+            plan.ca_pem == ca_pem && plan.spec.password == spec.password && plan.shard == sized
+        };
+        let epoch = known.map_or(0, |plan| plan.epoch + u64::from(!same(plan)));
+        Ok(ShardPlan { shard: shard.clone(), spec, epoch, ca_pem })
+    };
+    config.shards.iter().map(plan).collect()
+}
+
+/// How the shards stand, as the pools tell it: what `/readyz` shows.
+#[derive(Debug, Default)]
+pub struct Board {
+    shards: Mutex<HashMap<ShardName, Result<(), String>>>,
+    draining: AtomicBool,
+}
+
+impl Board {
+    /// Says that no new clients are taken any more.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    fn expect(&self, config: &Config) {
+        let mut shards = self.shards.lock();
+        shards.retain(|name, _| config.shards.iter().any(|shard| shard.name == *name));
+        for shard in &config.shards {
+            shards.entry(shard.name.clone()).or_insert_with(|| Err("not reached yet".to_owned()));
+        }
+    }
+}
+
+impl Observer for Board {
+    fn event(&self, event: &Event) {
+        let (name, state) = match event {
+            Event::ShardUp(name) => (name, Ok(())),
+            Event::ShardDown(name, why) => (name, Err(why.clone())),
+            Event::SessionOpened(_)
+            | Event::SessionClosed { .. }
+            | Event::LoginRefused { .. }
+            | Event::Refused { .. }
+            | Event::Statement { .. } => return,
+        };
+        self.shards.lock().insert(name.clone(), state);
+    }
+
+    fn organization(&self, _: &OrgId) -> Arc<dyn OrgObserver> {
+        Arc::new(Deaf)
+    }
+}
+
+/// The board cares for no statements.
+struct Deaf;
+
+impl OrgObserver for Deaf {
+    fn statement(&self, _: &StatementDone) {}
+
+    fn wants_statements(&self, _: StatementClass) -> bool {
+        false
+    }
+}
+
+impl Readiness for Board {
+    fn shards(&self) -> Vec<ShardState> {
+        let state = |(name, state): (&ShardName, &Result<(), String>)| ShardState {
+            name: name.clone(),
+            health: if state.is_ok() { Health::Up } else { Health::Down },
+            reason: state.clone().err(),
+        };
+        let mut shards: Vec<_> = self.shards.lock().iter().map(state).collect();
+        shards.sort_by(|a, b| a.name.cmp(&b.name));
+        shards
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+}
