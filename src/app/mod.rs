@@ -13,13 +13,14 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
-use crate::admin::{self, State};
+use crate::admin::{self, Health, Readiness, ShardState, State};
 use crate::audit::{self, AuditError, AuditWriter};
 use crate::config::{Config, StatementAudit};
 use crate::control::keys::{KeyFaults, KeyKeeper, Timing};
 use crate::control::observe::{Fanout, LogObserver};
 use crate::control::{Board, Snapshots, Unusable, keep_current, sweep};
 use crate::event::Observer;
+use crate::ids::ShardName;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::session::Signal;
@@ -92,8 +93,7 @@ impl Proxy {
 
     /// Waits until every shard has been reached, or has been tried and failed, for at most `patience`.
     pub async fn settled(&self, patience: Duration) {
-        use crate::admin::Readiness;
-        let all_up = || self.snapshots.board.shards().iter().all(|shard| shard.health == admin::Health::Up);
+        let all_up = || self.snapshots.board.shards().iter().all(|(_, state)| state.is_ok());
         let wait = async {
             while !all_up() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -156,6 +156,22 @@ impl Proxy {
         ending.await.map_err(io::Error::other)?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// The board as `/readyz` shows it.
+impl Readiness for Board {
+    fn shards(&self) -> Vec<ShardState> {
+        let state = |(name, state): (ShardName, Result<(), String>)| ShardState {
+            name,
+            health: if state.is_ok() { Health::Up } else { Health::Down },
+            reason: state.err(),
+        };
+        Board::shards(self).into_iter().map(state).collect()
+    }
+
+    fn is_draining(&self) -> bool {
+        Board::is_draining(self)
     }
 }
 

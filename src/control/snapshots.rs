@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::load::read_secret;
-use crate::admin::{Health, Readiness, ShardState};
 use crate::auth::Throttle;
 use crate::cancel::Registry;
 use crate::config::{Config, Shard, TlsFiles};
@@ -90,7 +89,7 @@ impl Snapshots {
     ) -> Result<Self, Unusable> {
         let tls = config.listen.tls.as_ref().map(load_tls).transpose()?.map(Arc::new);
         let shards = plan_shards(&config, &[])?;
-        board.expect(&config);
+        board.enlist(&config);
         Ok(Self {
             door: ArcSwap::from_pointee(door(&config, tls.clone())),
             directory: ArcSwap::from_pointee(Directory::new(&config)),
@@ -117,7 +116,7 @@ impl Snapshots {
         }
         match plan_shards(&config, &self.shards.borrow()) {
             Ok(shards) => {
-                self.board.expect(&config);
+                self.board.enlist(&config);
                 self.shards.send_replace(Arc::new(shards));
             }
             Err(error) => unusable.push(error),
@@ -222,7 +221,19 @@ impl Board {
         self.draining.store(true, Ordering::SeqCst);
     }
 
-    fn expect(&self, config: &Config) {
+    /// Whether no new clients are taken any more.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Every shard by name: served, or why not.
+    pub fn shards(&self) -> Vec<(ShardName, Result<(), String>)> {
+        let mut shards: Vec<_> = self.shards.lock().iter().map(|(name, state)| (name.clone(), state.clone())).collect();
+        shards.sort_by(|a, b| a.0.cmp(&b.0));
+        shards
+    }
+
+    fn enlist(&self, config: &Config) {
         let mut shards = self.shards.lock();
         shards.retain(|name, _| config.shards.iter().any(|shard| shard.name == *name));
         for shard in &config.shards {
@@ -258,22 +269,5 @@ impl OrgObserver for Deaf {
 
     fn wants_statements(&self, _: StatementClass) -> bool {
         false
-    }
-}
-
-impl Readiness for Board {
-    fn shards(&self) -> Vec<ShardState> {
-        let state = |(name, state): (&ShardName, &Result<(), String>)| ShardState {
-            name: name.clone(),
-            health: if state.is_ok() { Health::Up } else { Health::Down },
-            reason: state.clone().err(),
-        };
-        let mut shards: Vec<_> = self.shards.lock().iter().map(state).collect();
-        shards.sort_by(|a, b| a.name.cmp(&b.name));
-        shards
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::SeqCst)
     }
 }
