@@ -81,7 +81,9 @@ impl Why {
 const RUNS_TEXT: &str = "query_to_xml query_to_xml_and_xmlschema query_to_xmlschema cursor_to_xml cursor_to_xmlschema \
     table_to_xml table_to_xml_and_xmlschema table_to_xmlschema schema_to_xml schema_to_xml_and_xmlschema \
     schema_to_xmlschema database_to_xml database_to_xml_and_xmlschema database_to_xmlschema ts_stat connectby \
-    crosstab crosstab2 crosstab3 crosstab4 crosstabn xpath_table pg_background_launch pg_background_result \
+    crosstab crosstab2 crosstab3 crosstab4 crosstabn crosstab_hash xslt_process \
+    run_command_on_workers run_command_on_shards run_command_on_placements run_command_on_colocated_placements \
+    run_command_on_all_nodes run_command_on_coordinator master_run_on_worker xpath_table pg_background_launch pg_background_result \
     currtid currtid2";
 
 const SIGNALS: &str = "pg_cancel_backend pg_terminate_backend pg_log_backend_memory_contexts pg_reload_conf \
@@ -178,12 +180,12 @@ const PLAIN: &str = "clock_timestamp current_query gen_random_uuid uuidv4 uuidv7
 const PREFIXES: [(&str, Why); 12] = [
     ("dblink", Why::RunsText),
     ("lo_", Why::LargeObjects),
-    ("pg_stat_get_", Why::Watches),
+    ("pg_stat_", Why::Watches),
     ("pg_ls_", Why::Files),
     ("pg_read_", Why::Files),
     ("pg_replication_", Why::Server),
     ("pg_logical_", Why::Server),
-    ("pg_stat_reset", Why::Server),
+    ("pldbg_", Why::Watches),
     ("pg_buffercache", Why::Watches),
     ("binary_upgrade_", Why::Server),
     ("RI_FKey_", Why::Server),
@@ -233,6 +235,9 @@ impl Functions {
     pub(super) fn call(&self, schema: Option<&str>, name: &str) -> Function {
         if schema == Some(super::relations::OWN_SCHEMA) && !OWN_READABLE.contains(&name) {
             return Function::Refused(Why::Proxy);
+        }
+        if schema == Some("cron") {
+            return Function::Refused(Why::RunsText);
         }
         let known = self.named(name);
         let own = matches!(schema, None | Some("pg_catalog"));

@@ -26,7 +26,9 @@ const REFUSED: &str = "pg_stat_activity pg_stat_replication pg_stat_wal_receiver
     pg_hba_file_rules pg_ident_file_mappings pg_file_settings pg_statistic pg_statistic_ext_data \
     pg_shmem_allocations pg_shmem_allocations_numa pg_backend_memory_contexts pg_replication_origin \
     pg_replication_origin_status pg_replication_slots pg_wait_events pg_aios pg_config pg_user_mapping \
-    pg_buffercache pg_buffercache_numa pg_dist_node pg_dist_authinfo pg_dist_poolinfo";
+    pg_buffercache pg_buffercache_numa pg_dist_node pg_dist_authinfo pg_dist_poolinfo \
+    citus_stat_activity citus_dist_stat_activity citus_lock_waits citus_locks citus_stat_statements \
+    citus_stat_tenants";
 
 const CATALOG: &str = "pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members \
     pg_available_extension_versions pg_available_extensions pg_cast pg_class pg_collation pg_constraint pg_conversion \
@@ -65,7 +67,9 @@ impl SystemRelations {
     /// What reading a relation means. A refused name is refused in every schema; other names with `pg_` belong to the
     /// system unless a schema of the operator's qualifies them.
     pub(super) fn read(&self, schema: Option<&str>, name: &str) -> Relation {
-        if self.refused.contains(name) || schema == Some(OWN_SCHEMA) {
+        // Extensions that watch sessions name their views so, in a schema of the operator's choice.
+        let watches = name.starts_with("pg_stat_") && !self.catalog.contains(name);
+        if self.refused.contains(name) || watches || schema == Some(OWN_SCHEMA) {
             return Relation::Refused;
         }
         match schema {

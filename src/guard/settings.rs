@@ -251,11 +251,12 @@ fn means_on(value: &Value) -> bool {
 }
 
 /// Whether a value names UTF8 as PostgreSQL cleans names: letters and digits alone count (encnames.c). Some drivers
-/// send the quotes with it.
+/// send the quotes with it. SQL_ASCII (psql in the C locale) means "as it is": a UTF8 server reads the same bytes, and
+/// verifies them, so guard and server agree.
 fn is_utf8(value: &Value) -> bool {
     let Some(text) = literal(value) else { return false };
     let clean: String = text.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    matches!(clean.as_str(), "utf8" | "unicode")
+    matches!(clean.as_str(), "utf8" | "unicode" | "sqlascii")
 }
 
 /// A value as a number of base units; `u64::MAX` for a timeout of zero, which means none.
@@ -332,10 +333,10 @@ mod tests {
 
     #[test]
     fn utf8_has_many_spellings() {
-        for good in ["UTF8", "utf-8", "'utf-8'", "Unicode", "utf_8"] {
+        for good in ["UTF8", "utf-8", "'utf-8'", "Unicode", "utf_8", "SQL_ASCII"] {
             assert!(is_utf8(&value(good)), "{good}");
         }
-        for bad in ["SJIS", "LATIN1", "", "utf16", "SQL_ASCII"] {
+        for bad in ["SJIS", "LATIN1", "", "utf16", "EUC_JP"] {
             assert!(!is_utf8(&value(bad)), "{bad}");
         }
     }

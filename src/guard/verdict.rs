@@ -200,6 +200,43 @@ pub enum Change {
     CopyOut,
 }
 
+impl Change {
+    /// Whether it ties the session to its server connection, and the word for the reason: what it makes lives there and
+    /// cannot be moved.
+    pub fn pins(&self) -> Option<&'static str> {
+        match self {
+            Self::CreateTemp => Some("temporary_object"),
+            Self::DeclareCursor { hold: true, .. } => Some("holdable_cursor"),
+            Self::AdvisoryLock { session: true } => Some("advisory_lock"),
+            Self::Listen(_) => Some("listen"),
+            Self::Prepare { .. } => Some("sql_prepare"),
+            Self::Set(_)
+            | Self::Reset { .. }
+            | Self::ResetAll
+            | Self::DiscardAll
+            | Self::DiscardPlans
+            | Self::DiscardSequences
+            | Self::DiscardTemp
+            | Self::Begin
+            | Self::Commit { .. }
+            | Self::Rollback { .. }
+            | Self::Savepoint(_)
+            | Self::Release(_)
+            | Self::RollbackTo(_)
+            | Self::Execute(_)
+            | Self::Deallocate(_)
+            | Self::DeclareCursor { hold: false, .. }
+            | Self::CloseCursor(_)
+            | Self::Unlisten(_)
+            | Self::Notify
+            | Self::AdvisoryLock { session: false }
+            | Self::AdvisoryUnlock { .. }
+            | Self::CopyIn
+            | Self::CopyOut => None,
+        }
+    }
+}
+
 /// What a statement can leave behind on a server connection: a set, from which the session decides how to clean.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Taints(u8);

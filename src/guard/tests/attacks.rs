@@ -3,13 +3,15 @@
 use super::*;
 
 /// One line each: what a session with every right may still not do where tables are shared.
-const FORBIDDEN: &str = r#"
+pub(super) const FORBIDDEN: &str = r#"
 -- the tenant context
 SET app.current_org_id = 'x'
 SET LOCAL app.current_org_id = 'x'
 SET SESSION app.current_org_id TO 'x'
 SET "app"."current_org_id" = 'x'
 SET "APP".Current_Org_Id = 'x'
+SET "app.current_org_id" = 'x'
+SET app . current_org_id = 'x'
 SET U&"\0061pp".current_org_id = 'x'
 SET/**/app./* */current_org_id='x'
 SET app.anything_else = 'x'
@@ -39,6 +41,36 @@ SELECT set_config(name, 'x', false) FROM pg_settings, datasets WHERE name = 'Tim
 SELECT set_config(name, 'x', false) FROM public.pg_settings WHERE name = 'TimeZone'
 WITH pg_settings AS (SELECT 'app.current_org_id' AS name) SELECT set_config(name, 'x', false) FROM pg_settings WHERE name = 'TimeZone'
 WITH x AS (SELECT set_config('TimeZone', 'UTC', false)) SELECT * FROM x
+WITH x AS (SELECT 1) SELECT set_config('TimeZone', 'UTC', false)
+SELECT set_config('TimeZone', 'UTC', false) WHERE false
+SELECT set_config('TimeZone', 'UTC', false) LIMIT 0
+SELECT set_config('TimeZone', 'UTC', false) OFFSET 1
+SELECT set_config('TimeZone', 'UTC', false) ORDER BY 1
+SELECT set_config('TimeZone', 'UTC', false) GROUP BY 1
+SELECT set_config('TimeZone', 'UTC', false) HAVING false
+SELECT set_config('TimeZone', 'UTC', false) WINDOW w AS ()
+SELECT set_config('TimeZone', 'UTC', false) FOR UPDATE
+SELECT set_config('TimeZone', 'UTC', false) INTO TEMP x
+SELECT DISTINCT set_config('TimeZone', 'UTC', false)
+SELECT set_config('TimeZone', 'UTC', false) UNION SELECT 'x'
+SELECT upper(set_config('TimeZone', 'UTC', false))
+SELECT set_config('TimeZone', 'UTC', false) || 'x'
+SELECT set_config(setting_name => 'TimeZone', new_value => 'UTC', is_local => false)
+SELECT set_config('TimeZone', 'UTC')
+SELECT set_config('TimeZone', 'UTC', false), (SELECT set_config('TimeZone', 'UTC', false))
+VALUES (set_config('TimeZone', 'UTC', false))
+EXPLAIN SELECT set_config('TimeZone', 'UTC', false)
+PREPARE p AS SELECT set_config('TimeZone', 'UTC', false)
+DECLARE c CURSOR FOR SELECT set_config('TimeZone', 'UTC', false)
+COPY (SELECT set_config('TimeZone', 'UTC', false)) TO STDOUT
+CREATE TEMP TABLE x AS SELECT set_config('TimeZone', 'UTC', false)
+SELECT set_config('TimeZone'::pg_temp.text, 'UTC', false)
+SELECT set_config('TimeZone'::varchar(3), 'UTC', false)
+SELECT set_config(name, 'x', false) FROM pg_settings WHERE name = 'TimeZone' LIMIT 1
+SELECT set_config(name, 'x', false) FROM pg_settings WHERE lower(name) = 'timezone'
+SELECT set_config(name, 'x', false) FROM pg_settings WHERE setting = 'TimeZone'
+SELECT set_config(name, 'x', false) FROM pg_settings WHERE name OPERATOR(x.=) 'TimeZone'
+SELECT set_config(setting, 'x', false) FROM pg_settings WHERE name = 'TimeZone'
 SELECT 1 WHERE set_config('app.current_org_id', 'x', true) IS NOT NULL
 SELECT (SELECT set_config('app.current_org_id', 'x', true))
 SELECT CASE WHEN true THEN set_config('app.current_org_id', 'x', true) END
@@ -172,6 +204,12 @@ SET statement_timeout = $$forever$$
 SELECT set_config('statement_timeout', $1, false)
 SELECT set_config('work_mem', '1' || '0GB', false)
 SET no_such_setting = 1
+SET debug_parallel_query = on
+SET force_parallel_mode = regress
+SET tcp_user_timeout = 1
+SET debug_print_plan = on
+SET search_path FROM CURRENT
+SELECT set_config('row_security', NULL, false), set_config('role', NULL, false)
 SET TRANSACTION SNAPSHOT '00000003-0000001B-1'
 -- text that runs
 DO $$ BEGIN END $$
@@ -208,6 +246,12 @@ SELECT * FROM crosstab('select 1') AS t(a int)
 SELECT * FROM connectby('a', 'b', 'c', 'd', 1) AS t(a int)
 SELECT xpath_table('a', 'b', 'c', 'd', 'e')
 SELECT pg_background_launch('select 1')
+SELECT cron.schedule('x', '* * * * *', 'select 1')
+SELECT run_command_on_workers('select 1')
+SELECT * FROM public.pg_stat_monitor
+SELECT public.pg_stat_monitor()
+SELECT pldbg_attach_to_port(1)
+SELECT * FROM citus_stat_activity
 SELECT pg_temp.f()
 SELECT 'x'::pg_temp.text
 -- files and programs
@@ -377,7 +421,7 @@ const UNSUPPORTED: [&str; 6] = [
 ];
 
 /// The lines of a list: a line that begins with two dashes and a space is a heading.
-fn lines(list: &'static str) -> impl Iterator<Item = &'static str> {
+pub(super) fn lines(list: &'static str) -> impl Iterator<Item = &'static str> {
     list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("-- "))
 }
 

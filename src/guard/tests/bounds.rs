@@ -93,3 +93,17 @@ fn a_refusal_points_at_the_call_or_the_relation() {
     assert_eq!(judge("SELECT 'ä', pg_cancel_backend(1)").unwrap_err().position(), Some(13));
     assert_eq!(judge("SELECT * FROM pg_locks").unwrap_err().position(), Some(15));
 }
+
+#[test]
+fn a_text_of_too_many_parts_is_refused() {
+    let guard = Guard::new(&GuardPolicy::default(), &[], 16 << 20);
+    let sql = format!("SELECT {}1", "f(),".repeat(1_000_100));
+    let refusal = guard.judge(&sql, &rights(&guard, "nobody")).unwrap_err();
+    assert_eq!(refusal.kind(), Kind::StatementTooLarge, "{refusal}");
+}
+
+#[test]
+fn a_panic_below_becomes_a_refusal() {
+    let refusal = crate::guard::parse::without_panic(|| panic!("the binding met what it does not know")).unwrap_err();
+    assert_eq!(refusal.kind(), Kind::NotSupported);
+}

@@ -366,3 +366,15 @@ fn statements_that_grow_data_are_told() {
     assert!(judge_alone("CREATE TABLE x AS SELECT 1").unwrap().grows_data());
     assert!(!judge_alone("TRUNCATE t").unwrap().grows_data());
 }
+
+#[test]
+fn what_lives_on_one_connection_pins_the_session() {
+    let pins = |changes: Vec<Change>| changes.iter().filter_map(Change::pins).collect::<Vec<_>>();
+    assert_eq!(pins(changes("CREATE TEMP TABLE x (a int)")), ["temporary_object"]);
+    assert_eq!(pins(changes("DECLARE c CURSOR WITH HOLD FOR SELECT 1")), ["holdable_cursor"]);
+    assert_eq!(pins(changes("PREPARE p AS SELECT 1")), ["sql_prepare"]);
+    assert_eq!(pins(changes_alone("LISTEN c")), ["listen"]);
+    assert_eq!(pins(changes_alone("SELECT pg_advisory_lock(1)")), ["advisory_lock"]);
+    assert!(pins(changes_alone("SELECT pg_advisory_xact_lock(1)")).is_empty());
+    assert!(pins(changes("BEGIN; DECLARE c CURSOR FOR SELECT 1; SET jit = off; COMMIT")).is_empty());
+}

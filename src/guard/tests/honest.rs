@@ -3,7 +3,7 @@
 use super::*;
 
 /// Reading and writing as drivers, tools and ORMs do it; one line each.
-const HONEST: &str = r#"
+pub(super) const HONEST: &str = r#"
 SELECT 1
 select version();
 SELECT * FROM datasets WHERE id = $1

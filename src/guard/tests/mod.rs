@@ -5,6 +5,7 @@ mod bounds;
 mod effects;
 mod honest;
 mod permissions;
+mod tree;
 
 use std::sync::Arc;
 
