@@ -1,5 +1,9 @@
 //! The integration tests: one binary, real clusters, real clients.
-#![expect(clippy::expect_used, reason = "a helper of a test fails by panicking; inside #[test] clippy knows")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of a test fails by panicking; inside #[test] clippy knows"
+)]
 
 mod cluster;
 mod front;
@@ -7,5 +11,7 @@ mod guard;
 mod demo;
 mod docker;
 mod policies;
+mod session;
 mod server_login;
+mod support;
 mod house;

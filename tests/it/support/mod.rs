@@ -1,0 +1,46 @@
+//! What the tests of the whole proxy share: a shard with canary rows, a proxy before it, and clients of every kind.
+//!
+//! A fixture reads as a sentence: `Proxy::before(&Shard::shared()).pool_size(1).start().await`.
+
+#![allow(dead_code, unused_imports, reason = "a tool of the tests may wait for its user")]
+
+pub mod dribble;
+pub mod proxy;
+pub mod random;
+pub mod raw;
+pub mod shard;
+
+pub use dribble::Dribble;
+pub use proxy::{Plan, Proxy};
+pub use random::{Random, seed};
+pub use raw::{Message, Raw, Wire};
+pub use shard::{ORGANIZATIONS, Shard};
+
+use std::time::Duration;
+
+/// How long a test waits for what must happen, before it fails: generous, since the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits for `future`, and fails with `what` if it does not come within [`PATIENCE`].
+pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("not within {PATIENCE:?}: {what}"),
+    }
+}
+
+/// Asks `condition` again and again until it holds, and fails with `what` if it does not within [`PATIENCE`].
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let work = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(what, work).await;
+}
+
+/// A size of a test: `full` unless PARTYWALL_TEST_SCALE (a fraction, such as 0.1) says otherwise.
+pub fn scaled(full: usize) -> usize {
+    let scale = std::env::var("PARTYWALL_TEST_SCALE").ok().and_then(|text| text.parse::<f64>().ok());
+    ((full as f64 * scale.unwrap_or(1.0)) as usize).max(1)
+}
