@@ -46,16 +46,24 @@ impl Session {
             }
             if self.lease.is_some() {
                 match self.poll_backend(cx) {
-                    Poll::Ready(Ok(())) => moved = true,
+                    Poll::Ready(Ok(())) => {
+                        moved = true;
+                        if let Some(pause) = self.end_lease_if_safe() {
+                            return Poll::Ready(pause);
+                        }
+                    }
                     Poll::Ready(Err(broken)) => return Poll::Ready(Pause::ServerLost(broken)),
                     Poll::Pending => {}
                 }
-                if let Some(pause) = self.end_lease_if_safe() {
-                    return Poll::Ready(pause);
-                }
             }
             match self.poll_frontend(cx) {
-                Poll::Ready(Ok(())) => moved = true,
+                Poll::Ready(Ok(())) => {
+                    moved = true;
+                    // Not earlier: a new lease is at a safe point until the message that it was taken for is sent.
+                    if let Some(pause) = self.end_lease_if_safe() {
+                        return Poll::Ready(pause);
+                    }
+                }
                 Poll::Ready(Err(pause)) => return Poll::Ready(pause),
                 Poll::Pending => {}
             }
@@ -179,7 +187,7 @@ impl Session {
 
     /// At a safe point the lease ends, here and now unless something is to be done first.
     fn end_lease_if_safe(&mut self) -> Option<Pause> {
-        if !self.is_safe() {
+        if self.lease.is_none() || !self.is_safe() {
             return None;
         }
         if self.own.is_touched() {
