@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{Proxy, ServeError};
+use crate::app::{Proxy, ServeError, Stops};
 use crate::config::{Faults, Log, LogLevel};
 use crate::control::{self, logging};
 use crate::demo::{self, DemoOptions};
@@ -123,9 +123,10 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let config = control::load(&path)?;
             start_log(&config.log)?;
             control_runtime()?.block_on(async {
+                let stops = Stops::listen()?;
                 let proxy = Proxy::start(config, Some(path)).await?;
                 tracing::info!("serving");
-                proxy.run(DRAIN).await
+                proxy.run(DRAIN, stops).await
             })?;
             Ok(ExitCode::SUCCESS)
         }
@@ -148,6 +149,7 @@ fn control_runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 async fn run_demo(options: DemoOptions) -> Result<(), CommandError> {
+    let mut stops = Stops::listen()?;
     let progress = |line: &str| {
         let _ = writeln!(io::stderr(), "{line}");
     };
@@ -161,19 +163,11 @@ async fn run_demo(options: DemoOptions) -> Result<(), CommandError> {
         io::stdout().flush()?;
         Ok::<_, CommandError>((prepared, proxy))
     };
-    let interrupted = async {
-        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            result = tokio::signal::ctrl_c() => result?,
-        }
-        Ok::<_, io::Error>(())
-    };
     let (prepared, proxy) = tokio::select! {
         served = serve => served?,
-        stopped = interrupted => return Ok(stopped?),
+        () = stops.stop() => return Ok(()),
     };
-    proxy.run(DEMO_DRAIN).await?;
+    proxy.run(DEMO_DRAIN, stops).await?;
     prepared.close().await;
     Ok(())
 }

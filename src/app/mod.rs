@@ -2,6 +2,7 @@
 
 mod client;
 mod data_thread;
+mod stops;
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +11,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 
 use crate::admin::{self, Health, Readiness, ShardState, State};
@@ -24,6 +24,8 @@ use crate::ids::ShardName;
 use crate::metrics::Metrics;
 use crate::net;
 use crate::session::Signal;
+use stops::Asked;
+pub use stops::Stops;
 
 /// How many organizations have metrics under their own name.
 const NAMED_ORGANIZATIONS_MAX: usize = 50;
@@ -70,6 +72,7 @@ impl Proxy {
     ///
     /// Must be called on the control runtime, which runs the tasks that watch keys, files and sessions until it ends.
     pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Self, ServeError> {
+        make_room_for_sockets(&config);
         let (metrics, board) = (Arc::new(Metrics::new(NAMED_ORGANIZATIONS_MAX)), Arc::new(Board::default()));
         let (observer, audit) = observers(&config, &metrics, &board)?;
         let (keys, keeper) = KeyKeeper::open(&config.auth, Timing::default()).await?;
@@ -105,24 +108,11 @@ impl Proxy {
     /// Serves until SIGTERM or SIGINT; SIGHUP reloads. Then drains for at most `patience`, and ends.
     ///
     /// Drained: no client is accepted any more, each session ends at its next safe point, the audit trail is written.
-    pub async fn run(self, patience: Duration) -> Result<(), ServeError> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
-                _ = hang_up.recv() => self.reload.notify_one(),
-            }
+    pub async fn run(self, patience: Duration, mut stops: Stops) -> Result<(), ServeError> {
+        while stops.asked().await == Asked::Reload {
+            self.reload.notify_one();
         }
-        self.drain(patience, async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        })
-        .await
+        self.drain(patience, async move { stops.stop().await }).await
     }
 
     /// Drains for at most `patience` or until `hurry` is done, and ends.
@@ -220,6 +210,28 @@ async fn serve_admin(
         }
     });
     Ok(())
+}
+
+/// Files that are open besides clients' and servers' sockets: listeners, logs, the operators' connections.
+const OTHER_FILES: usize = 256;
+
+/// Sees to it that as many clients as the configuration allows do not take the sockets that their servers need.
+fn make_room_for_sockets(config: &Config) {
+    // A connection to a server may need a second one, for a cancel.
+    let servers: usize = config.shards.iter().map(|shard| shard.pool_size * 2).sum();
+    let wanted = (config.listen.max_client_conn + servers + OTHER_FILES) as u64;
+    match net::allow_open_files(wanted) {
+        Ok(allowed) if allowed < wanted => {
+            tracing::warn!(
+                allowed,
+                wanted,
+                "the system lets this process open fewer files than the configuration has connections: raise the limit \
+                 (ulimit -n, LimitNOFILE) or lower listen.max_client_conn"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files is not known"),
+    }
 }
 
 /// The listeners of all data threads on one address, bound before any thread starts.

@@ -14,6 +14,7 @@ pub use organizations::{ORGANIZATIONS, PEOPLE, Person, SampleOrganization};
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::mint::MintError;
@@ -94,7 +95,7 @@ pub struct Prepared {
     written: Written,
     port: u16,
     admin_port: u16,
-    place: Place,
+    place: Arc<Place>,
 }
 
 impl Prepared {
@@ -152,7 +153,7 @@ pub async fn prepare(options: &DemoOptions, progress: &(dyn Fn(&str) + Send + Sy
     let start = Instant::now();
     let tell = |what: &str| progress(&format!("[{:5.1} s] {what}", start.elapsed().as_secs_f64()));
     let data = options.data.clone();
-    let place = blocking(move || Place::make(data.as_deref())).await?;
+    let place = Arc::new(blocking(move || Place::make(data.as_deref())).await?);
     tell(&format!("everything lives in {}", place.path().display()));
 
     let (one, two) = tokio::try_join!(shards::start(&place, 0), shards::start(&place, 1))?;

@@ -1,6 +1,7 @@
 //! The demo's databases: started, protected and filled.
 
 use std::fmt;
+use std::sync::Arc;
 
 use tokio_postgres::Client;
 
@@ -18,9 +19,18 @@ const ROWS: &str =
     "SELECT (SELECT count(*) FROM pipelines WHERE org_id = $1) + (SELECT count(*) FROM datasets WHERE org_id = $1)
     + (SELECT count(*) FROM runs WHERE org_id = $1) + (SELECT count(*) FROM quality_results WHERE org_id = $1)";
 
+/// A shard that has started, and the folder that it lives in.
+pub(super) struct Started {
+    // Dropped in this order: whoever is last out of the folder removes it.
+    cluster: Cluster,
+    place: Arc<Place>,
+}
+
 /// A shard with its rows.
 pub(super) struct Filled {
+    // Dropped in this order, as above.
     pub(super) cluster: Cluster,
+    _place: Arc<Place>,
     pub(super) name: String,
     pub(super) app_password: String,
     pub(super) organizations: Vec<FilledOrganization>,
@@ -52,15 +62,20 @@ impl Filled {
 }
 
 /// Starts the cluster of a shard.
-pub(super) async fn start(place: &Place, number: usize) -> Result<Cluster, DemoError> {
+///
+/// Starting cannot be broken off: where the future is dropped, the folder stays until the cluster has come and gone.
+pub(super) async fn start(place: &Arc<Place>, number: usize) -> Result<Started, DemoError> {
+    let place = Arc::clone(place);
     let options = ClusterOptions { parent: Some(place.path().to_owned()), ..ClusterOptions::default() }
         .setting("cluster_name", &shard_name(number));
     let failed = |source| DemoError::Shard { doing: "starting a throw-away cluster", source };
-    blocking(move || Cluster::start_with(&options).map_err(failed)).await
+    blocking(move || Ok(Started { cluster: Cluster::start_with(&options).map_err(failed)?, place })).await
 }
 
 /// Gives a shard its roles, tables, policies and rows.
-pub(super) async fn fill(cluster: Cluster, number: usize) -> Result<Filled, DemoError> {
+pub(super) async fn fill(started: Started, number: usize) -> Result<Filled, DemoError> {
+    // The folder first, so that it is dropped last.
+    let Started { place, cluster } = started;
     let failed = |doing| move |source: ProvisionError| DemoError::Shard { doing, source };
     let making = "making the database";
     cluster.run("postgres", &format!("CREATE DATABASE {DATABASE}")).await.map_err(failed(making))?;
@@ -78,7 +93,7 @@ pub(super) async fn fill(cluster: Cluster, number: usize) -> Result<Filled, Demo
     for sample in ORGANIZATIONS.into_iter().filter(|org| org.shard == number) {
         organizations.push(seed(&client, sample).await?);
     }
-    Ok(Filled { cluster, name: shard_name(number), app_password, organizations })
+    Ok(Filled { cluster, _place: place, name: shard_name(number), app_password, organizations })
 }
 
 async fn seed(client: &Client, sample: SampleOrganization) -> Result<FilledOrganization, DemoError> {

@@ -3,10 +3,12 @@
 mod caps;
 mod client_stream;
 mod listen;
+mod open_files;
 mod server_stream;
 pub mod tls;
 
 pub use caps::{Caps, Ticket, TooMany};
 pub use client_stream::ClientStream;
 pub use listen::{listen, tune};
+pub use open_files::allow_open_files;
 pub use server_stream::ServerStream;
