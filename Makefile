@@ -38,7 +38,6 @@ doc: ## the documentation of the code, at target/doc
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
 bench: ## compare with PgBouncer, HAProxy and Postgres alone
-	@scripts/setup build postgres bench
 	benches/run
 
 clean: ## remove what was built
