@@ -13,6 +13,10 @@ SET client_min_messages = warning;
 CREATE SCHEMA IF NOT EXISTS partywall AUTHORIZATION partywall_owner;
 REVOKE ALL ON SCHEMA partywall FROM PUBLIC;
 
+-- What another form of the context left.
+DROP FUNCTION IF EXISTS partywall.hello();
+DROP FUNCTION IF EXISTS partywall.enter(text[], bigint, text);
+
 DO $context$
 DECLARE
   app_role name := coalesce(nullif(current_setting('partywall.app_role', true), ''), 'partywall_app');
@@ -38,3 +42,5 @@ BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA partywall TO %I', app_role);
 END
 $context$;
+
+DROP FUNCTION IF EXISTS partywall.seal_holds();

@@ -14,4 +14,5 @@ mod policies;
 mod session;
 mod server_login;
 mod support;
+mod walls;
 mod house;

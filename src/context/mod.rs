@@ -3,6 +3,8 @@
 //! A connection that carries a session's very context is told nothing; any other is told the difference, which is known
 //! because every context told was confirmed. Nothing here is ever sent unconfirmed (`pool` holds that).
 
+pub mod seal;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
