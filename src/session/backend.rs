@@ -117,8 +117,9 @@ impl Session {
         let first = whole.and_then(|body| body.first().copied()).unwrap_or_default();
         let was_query = self.flow.answers_query();
         let reply = self.flow.received(tag, first)?;
+        let forward = self.cut.is_none() && reply == Reply::Forward;
         self.answer(tag, reply, was_query, at..(at + size).min(data.len()), out);
-        self.server_rest = Rest { bytes: size.saturating_sub(data.len() - at), forward: self.cut.is_none() };
+        self.server_rest = Rest { bytes: size.saturating_sub(data.len() - at), forward };
         self.after(tag, out);
         Ok(true)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::names::{Held, NAMES_MAX, Undo};
+use super::names::{Held, Undo};
 use super::outgoing::Outgoing;
 use super::{Rest, Session, Stalled};
 use crate::event::Event;
@@ -197,7 +197,7 @@ impl Session {
         let Some((name, body)) = frame::split_cstr(&message[frame::HEADER_BYTES..]) else {
             return Err(violation("invalid string in message"));
         };
-        let verdict = match self.check_name(name).and_then(|()| self.verdict_on(body)) {
+        let verdict = match self.check_name(name, body.len()).and_then(|()| self.verdict_on(body)) {
             Ok(Some(verdict)) => verdict,
             Ok(None) => return Ok(Step::Stall(Stalled::Judge)),
             Err(refusal) => {
@@ -213,12 +213,12 @@ impl Session {
         Ok(Step::Whole)
     }
 
-    fn check_name(&self, name: &[u8]) -> Result<(), Refusal> {
+    fn check_name(&self, name: &[u8], bytes: usize) -> Result<(), Refusal> {
         if !name.is_empty() && self.names.get(name).is_some() {
             let message = format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name));
             return Err(Refusal::new(Kind::DuplicateStatement, message));
         }
-        if self.names.len() >= NAMES_MAX {
+        if !name.is_empty() && !self.names.has_room(bytes) {
             let message = "this session holds too many prepared statements";
             return Err(Refusal::new(Kind::StatementTooLarge, message).with_hint("Close those not needed any more."));
         }

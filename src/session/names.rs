@@ -8,7 +8,10 @@ use crate::guard::Verdict;
 use crate::pool::Statement;
 
 /// The most prepared statements that one session may hold.
-pub(super) const NAMES_MAX: usize = 10_000;
+const NAMES_MAX: usize = 10_000;
+
+/// The most bytes of statements that one session may hold prepared.
+const STATEMENT_BYTES_MAX: usize = 16 << 20;
 
 /// A statement that the client has prepared, with the guard's verdict on it.
 #[derive(Debug, Clone)]
@@ -22,6 +25,8 @@ pub(super) struct Held {
 pub(super) struct Names {
     named: HashMap<Box<[u8]>, Held>,
     unnamed: Option<Held>,
+    /// Of the named ones together.
+    bytes: usize,
 }
 
 /// What is undone when a Parse fails or is skipped.
@@ -55,17 +60,25 @@ impl Names {
         if name.is_empty() {
             self.unnamed = Some(held);
         } else {
-            self.named.insert(name.into(), held);
+            self.bytes += held.statement.body().len();
+            if let Some(old) = self.named.insert(name.into(), held) {
+                self.bytes -= old.statement.body().len();
+            }
         }
     }
 
     /// Forgets `name`, and returns what it stood for.
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Held> {
-        if name.is_empty() { self.unnamed.take() } else { self.named.remove(name) }
+        if name.is_empty() {
+            return self.unnamed.take();
+        }
+        let held = self.named.remove(name)?;
+        self.bytes -= held.statement.body().len();
+        Some(held)
     }
 
-    /// How many names there are.
-    pub(super) fn len(&self) -> usize {
-        self.named.len()
+    /// Whether there is room for one more named statement of that many bytes.
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.named.len() < NAMES_MAX && self.bytes + bytes <= STATEMENT_BYTES_MAX
     }
 }
