@@ -64,6 +64,7 @@ pub struct OrgLimits {
     connections: AtomicU32,
     running: AtomicU32,
     queued: AtomicU32,
+    pinned: AtomicU32,
     /// Some line waits for a permit of this organization.
     starved: AtomicBool,
     /// The dispatchers to wake when a permit comes free; one a data thread and pool.
@@ -78,6 +79,7 @@ impl OrgLimits {
             connections: AtomicU32::new(0),
             running: AtomicU32::new(0),
             queued: AtomicU32::new(0),
+            pinned: AtomicU32::new(0),
             starved: AtomicBool::new(false),
             wakers: Mutex::new(Vec::new()),
         }
@@ -170,6 +172,22 @@ impl OrgLimits {
         ))
     }
 
+    /// Takes a pin: the right to keep a server connection beyond its transaction; refused (53400) when all are taken.
+    pub fn pin(self: &Arc<Self>) -> Result<Pinned, Refusal> {
+        let tier = self.tier.load();
+        if take(&self.pinned, tier.max_pins) {
+            return Ok(Pinned(Arc::clone(self)));
+        }
+        Err(Refusal::new(
+            Kind::TooManyPins,
+            format!(
+                "too many sessions of this organization keep a server connection: tier \"{}\" allows {}",
+                tier.name,
+                shown(tier.max_pins)
+            ),
+        ))
+    }
+
     /// The refusal (53400) of a statement that has waited too long.
     pub fn waited_too_long(&self, waited_s: u64) -> Refusal {
         let tier = self.tier.load();
@@ -239,6 +257,16 @@ impl Drop for Queued {
     }
 }
 
+/// The right of one session to keep a server connection beyond its transaction; given back on drop.
+#[derive(Debug)]
+pub struct Pinned(Arc<OrgLimits>);
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        self.0.pinned.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 /// Counts the result of one statement before it is forwarded.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct ResultMeter {
@@ -291,6 +319,7 @@ mod tests {
             max_concurrent_queries: Some(2),
             max_client_connections: Some(1),
             max_queued_queries: 1,
+            max_pins: Some(2),
             ..Tier::default()
         }
     }
@@ -311,6 +340,10 @@ mod tests {
         assert!(permits.0.is_some() && permits.1.is_some() && org.permit().is_none());
         drop(permits);
         assert!(org.permit().is_some());
+        let pins: Vec<_> = (0..2).map(|_| org.pin().expect("a pin")).collect();
+        assert_eq!(org.pin().expect_err("no third").kind(), Kind::TooManyPins);
+        drop(pins);
+        assert!(org.pin().is_ok());
         let place = org.queue().expect("a place");
         assert_eq!(org.queue().expect_err("no second").kind(), Kind::QueueFull);
         drop(place);

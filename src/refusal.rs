@@ -26,6 +26,12 @@ pub enum Kind {
     QueueTimeout,
     /// The organization's line is full.
     QueueFull,
+    /// Too many sessions of the organization, or of all, keep a server connection beyond their transactions.
+    TooManyPins,
+    /// A session that kept a server connection did nothing with it for too long.
+    IdlePin,
+    /// A command that cannot run inside a transaction block.
+    ActiveTransaction,
     /// The organization's storage quota is used up.
     StorageQuota,
     /// A result would be larger than the tier allows.
@@ -116,7 +122,7 @@ const fn row(
 
 impl Kind {
     /// Every kind, in the order of the table.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::InvalidToken,
         Self::TlsRequired,
         Self::OrganizationSuspended,
@@ -126,6 +132,9 @@ impl Kind {
         Self::TooManyConnections,
         Self::QueueTimeout,
         Self::QueueFull,
+        Self::TooManyPins,
+        Self::IdlePin,
+        Self::ActiveTransaction,
         Self::StorageQuota,
         Self::ResultTooLarge,
         Self::StatementTooLarge,
@@ -185,6 +194,15 @@ impl Kind {
             Self::TooManyConnections => row("53300", Fatal, "too_many_connections", WARN, Some("Try again later.")),
             Self::QueueTimeout => row("53400", Error, "queue_timeout", INFO, Some("Run fewer statements at a time.")),
             Self::QueueFull => row("53400", Error, "queue_full", INFO, Some("Run fewer statements at a time.")),
+            Self::TooManyPins => row(
+                "53400",
+                Error,
+                "too_many_pins",
+                INFO,
+                Some("Close sessions that hold temporary tables, cursors WITH HOLD or statements of PREPARE."),
+            ),
+            Self::IdlePin => row("57P05", Fatal, "idle_pin", INFO, Some("Connect again.")),
+            Self::ActiveTransaction => row("25001", Error, "active_transaction", INFO, None),
             Self::StorageQuota => {
                 row("53100", Error, "storage_quota", INFO, Some("Delete data, or ask for more storage."))
             }

@@ -92,13 +92,7 @@ async fn serve(
         }
     };
     let config = snapshots.config.load_full();
-    let thread = Thread::new(
-        Arc::clone(&snapshots.guard),
-        Arc::clone(&snapshots.observer),
-        Arc::new(config.context.clone()),
-        config.pool.idle_transaction_timeout,
-        config.guard.statement_bytes_max,
-    );
+    let thread = Thread::new(Arc::clone(&snapshots.guard), Arc::clone(&snapshots.observer), &config);
     let mut shards = snapshots.shards.subscribe();
     let pools = Pools { open: RefCell::default(), metrics, share };
     pools.follow(&snapshots, &shards.borrow_and_update());

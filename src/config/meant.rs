@@ -249,6 +249,8 @@ pub struct Pool {
     pub server_connect_timeout: Duration,
     /// How long a client may leave a transaction open without a word; `None`: for ever.
     pub idle_transaction_timeout: Option<Duration>,
+    /// How long a session may keep a server connection beyond its transaction without using it.
+    pub idle_pin_timeout: Duration,
     /// Prepared statements kept on each server connection.
     pub max_prepared_statements: usize,
     /// Server connections kept open on each shard that does not say otherwise.
@@ -264,6 +266,7 @@ impl Default for Pool {
             server_idle_timeout: Duration::from_secs(600),
             server_connect_timeout: Duration::from_secs(15),
             idle_transaction_timeout: Some(Duration::from_secs(300)),
+            idle_pin_timeout: Duration::from_secs(600),
             max_prepared_statements: 200,
             min_pool_size: 0,
         }

@@ -245,6 +245,7 @@ pub(super) fn pool(root: &Table<'_>) -> Pool {
             Some(seconds) => Some(seconds).filter(|seconds| !seconds.is_zero()),
             None => default.idle_transaction_timeout,
         },
+        idle_pin_timeout: table.seconds("idle_pin_timeout_s", 1..=YEAR_S).unwrap_or(default.idle_pin_timeout),
         max_prepared_statements: table
             .count("max_prepared_statements", 1..=100_000)
             .unwrap_or(default.max_prepared_statements),

@@ -5,46 +5,45 @@ use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::task::JoinHandle;
 
 use super::Pool;
-use super::connection::{AskError, Connection};
+use super::connection::{AskError, Connection, Taint};
 use super::keeper::Chore;
 use super::line::Line;
 use crate::context::Context;
 use crate::ids::SessionId;
 use crate::limits::Permit;
 
-/// A turn: a server connection and the permit to run on it, not yet told whose it is.
+/// A turn to run, charged to the organization's line.
+struct Turn {
+    /// Held until the connection is back, so that a statement being cancelled still counts.
+    permit: Permit,
+    charge: f64,
+    since: Instant,
+}
+
+/// A turn, and with it a server connection that is not yet told whose it is; or a turn alone, for who has a connection.
 ///
 /// Dropped, it gives the turn back; the connection goes back as it is when nobody has used it, else it is closed.
 pub(super) struct Grant {
     pool: Rc<Pool>,
     line: Rc<Line>,
-    /// Empty only between the end of the grant and its drop.
     connection: Option<Box<Connection>>,
-    /// Held until the connection is back, so that a statement being cancelled still counts.
-    permit: Option<Permit>,
-    charge: f64,
-    since: Instant,
+    turn: Option<Turn>,
     used: bool,
 }
 
 impl Grant {
-    pub(super) fn new(pool: Rc<Pool>, line: Rc<Line>, connection: Box<Connection>, permit: Permit) -> Self {
-        line.holding.set(line.holding.get() + 1);
-        let charge = pool.clock.begin(&line);
-        Self {
-            pool,
-            line,
-            connection: Some(connection),
-            permit: Some(permit),
-            charge,
-            since: Instant::now(),
-            used: false,
+    pub(super) fn new(pool: Rc<Pool>, line: Rc<Line>, connection: Option<Box<Connection>>, permit: Permit) -> Self {
+        if connection.is_some() {
+            line.holding.set(line.holding.get() + 1);
         }
+        let charge = pool.clock.begin(&line);
+        let turn = Some(Turn { permit, charge, since: Instant::now() });
+        Self { pool, line, connection, turn, used: false }
     }
 
     /// Whether the connection already carries `context` and nothing needs saying.
@@ -56,17 +55,21 @@ impl Grant {
     ///
     /// An error, or dropping the future, closes the connection.
     pub(super) async fn tell(mut self, session: SessionId, context: &Context) -> Result<Lease, AskError> {
+        let mut told = false;
         if let Some(connection) = &mut self.connection
-            && connection.told.as_ref() != Some(context)
+            && (connection.told.as_ref() != Some(context) || connection.taint != Taint::None)
         {
             self.used = true;
-            let clean = connection.taint != super::connection::Taint::None;
-            if connection.tell(Some(context), clean).await? {
-                self.pool.count_told();
-            }
+            let clean = connection.taint != Taint::None;
+            told = connection.tell(Some(context), clean).await?;
             self.used = false;
         }
-        Ok(self.into_lease(session))
+        if told {
+            self.pool.count_told();
+        }
+        let mut lease = self.into_lease(session);
+        lease.fresh |= told;
+        Ok(lease)
     }
 
     /// Makes it a lease where [`Self::carries`] holds.
@@ -79,11 +82,21 @@ impl Grant {
         Lease { grant: self, cancel: None, cancel_sent: false, busy: false, fresh }
     }
 
+    fn end_turn(&mut self) -> Option<Permit> {
+        let turn = self.turn.take()?;
+        self.pool.clock.end(&self.line, turn.charge, turn.since.elapsed());
+        Some(turn.permit)
+    }
+
     fn give_back(&mut self, after: impl FnOnce(Box<Connection>, Option<Permit>) -> Chore) {
-        let Some(connection) = self.connection.take() else { return };
-        self.line.holding.set(self.line.holding.get().saturating_sub(1));
-        self.pool.clock.end(&self.line, self.charge, self.since.elapsed());
-        self.pool.returned(after(connection, self.permit.take()));
+        let permit = self.end_turn();
+        match self.connection.take() {
+            Some(connection) => {
+                self.line.holding.set(self.line.holding.get().saturating_sub(1));
+                self.pool.returned(after(connection, permit));
+            }
+            None => drop(permit),
+        }
     }
 }
 
@@ -117,6 +130,34 @@ impl Lease {
         self.grant.give_back(|connection, permit| {
             if sent { Chore::Settle { connection, cancel, permit } } else { Chore::Keep { connection, permit } }
         });
+    }
+
+    /// Gives the turn back and keeps the connection: a pinned session between its transactions.
+    pub fn rest(&mut self) {
+        if let Some(permit) = self.grant.end_turn() {
+            drop(permit);
+            self.grant.pool.dispatch();
+        }
+    }
+
+    /// Whether the turn has been given back: nothing may be sent before [`Pool::resume`].
+    pub fn is_resting(&self) -> bool {
+        self.grant.turn.is_none()
+    }
+
+    /// Takes a turn again, out of a grant without a connection.
+    pub(super) fn take_turn(&mut self, mut grant: Grant) {
+        self.grant.turn = grant.turn.take();
+    }
+
+    /// Tells the connection another context of the same session, and waits for the confirmation.
+    ///
+    /// After an error the lease must be discarded.
+    pub async fn retell(&mut self, context: &Context) -> Result<(), AskError> {
+        if self.told.as_ref() != Some(context) {
+            self.tell(Some(context), false).await?;
+        }
+        Ok(())
     }
 
     /// Closes the connection: its state is unknown, or its server is gone.
@@ -163,14 +204,9 @@ impl Lease {
         Poll::Ready(())
     }
 
-    /// Whether the connection was another session's before, so that its settings may not be what this one last heard.
+    /// Whether the connection was another session's before, or has been told something, so that its settings may not be what this one last heard.
     pub fn is_fresh(&self) -> bool {
         self.fresh
-    }
-
-    /// How long it has been lent.
-    pub fn held(&self) -> Duration {
-        self.grant.since.elapsed()
     }
 
     fn close(&mut self) {

@@ -26,6 +26,8 @@ pub(super) struct Waiter {
     pub(super) context: Context,
     pub(super) since: Instant,
     pub(super) patience: Duration,
+    /// Not so where the session has one, and waits for its turn only.
+    pub(super) wants_connection: bool,
     pub(super) place: Queued,
     pub(super) answer: oneshot::Sender<Result<Grant, Refusal>>,
 }

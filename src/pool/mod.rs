@@ -85,6 +85,7 @@ pub struct Pool {
     /// Connections there are: idle, lent, being opened or closed.
     open: Cell<usize>,
     connecting: Cell<usize>,
+    pinned: Cell<usize>,
     lines: RefCell<HashMap<OrgId, Weak<Line>>>,
     /// The lines with somebody in them.
     waiting: RefCell<Vec<Rc<Line>>>,
@@ -96,6 +97,18 @@ pub struct Pool {
     chores: mpsc::UnboundedSender<Chore>,
     bell: Arc<Bell>,
     me: Weak<Pool>,
+}
+
+/// A pinned session's place among those of its pool; given back on drop.
+#[derive(Debug)]
+pub struct PinPlace(Weak<Pool>);
+
+impl Drop for PinPlace {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.upgrade() {
+            pool.pinned.set(pool.pinned.get() - 1);
+        }
+    }
 }
 
 /// Rung, from any thread, when a permit that somebody waits for has come free.
@@ -113,6 +126,12 @@ impl Wake for Bell {
     }
 }
 
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("shard", &self.stats.shard).finish_non_exhaustive()
+    }
+}
+
 impl Pool {
     /// A pool and its keeper; must be called on the data thread whose pool it is. It ends when the last `Rc` is dropped.
     pub fn start(settings: PoolSettings, stats: Arc<PoolStats>, observer: Arc<dyn Observer>) -> Rc<Self> {
@@ -126,6 +145,7 @@ impl Pool {
             idle: RefCell::default(),
             open: Cell::new(0),
             connecting: Cell::new(0),
+            pinned: Cell::new(0),
             lines: RefCell::default(),
             waiting: RefCell::default(),
             health: RefCell::new(Health::Starting),
@@ -191,7 +211,7 @@ impl Pool {
         for _ in 0..TELL_ATTEMPTS {
             let grant = match self.turn_at_once(asker, false) {
                 Some(grant) => grant,
-                None => self.wait(asker)?.await.unwrap_or_else(|_| Err(self.unavailable()))?,
+                None => self.wait(asker, true)?.await.unwrap_or_else(|_| Err(self.unavailable()))?,
             };
             match grant.tell(asker.session, &asker.context).await {
                 Ok(lease) => return Ok(lease),
@@ -208,6 +228,40 @@ impl Pool {
             ),
             _ => self.unavailable(),
         })
+    }
+
+    /// Takes a turn for a lease that rests, waiting as for a new one; a lease that has one keeps it.
+    pub async fn resume(&self, lease: &mut Lease, asker: &Asker) -> Result<(), Refusal> {
+        if self.resume_at_once(lease, asker) {
+            return Ok(());
+        }
+        let grant = self.wait(asker, false)?.await.unwrap_or_else(|_| Err(self.unavailable()))?;
+        lease.take_turn(grant);
+        Ok(())
+    }
+
+    /// Takes a turn for a lease that rests, if nobody of its organization waits; whether it has one now.
+    pub fn resume_at_once(&self, lease: &mut Lease, asker: &Asker) -> bool {
+        if !lease.is_resting() {
+            return true;
+        }
+        let line = &asker.line;
+        if !line.waiters.borrow().is_empty() {
+            return false;
+        }
+        let (Some(permit), Some(pool)) = (line.limits.permit(), self.me.upgrade()) else { return false };
+        lease.take_turn(Grant::new(pool, Rc::clone(line), None, permit));
+        true
+    }
+
+    /// Lets one more session keep its lease; refused (53400) where that would leave no connection for all the others.
+    pub fn pin(&self) -> Result<PinPlace, Refusal> {
+        let most = (self.settings.borrow().size.saturating_sub(1)).max(1);
+        if self.pinned.get() >= most {
+            return Err(Refusal::new(Kind::TooManyPins, "too many sessions keep a server connection"));
+        }
+        self.pinned.set(self.pinned.get() + 1);
+        Ok(PinPlace(Weak::clone(&self.me)))
     }
 
     /// The refusal (57P03) of a shard that cannot be used; the client does not hear why.
@@ -250,7 +304,7 @@ impl Pool {
     fn grant(&self, line: &Rc<Line>, at: usize, permit: Permit) -> Option<Grant> {
         let connection = self.idle.borrow_mut().remove(at)?;
         self.stats.leases_total.fetch_add(1, Ordering::Relaxed);
-        Some(Grant::new(self.me.upgrade()?, Rc::clone(line), connection, permit))
+        Some(Grant::new(self.me.upgrade()?, Rc::clone(line), Some(connection), permit))
     }
 
     /// Whether an organization may have one more connection: a little headroom is left for those that hold none.
@@ -260,8 +314,13 @@ impl Pool {
     }
 
     /// Takes a place in the line.
-    fn wait(&self, asker: &Asker) -> Result<oneshot::Receiver<Result<Grant, Refusal>>, Refusal> {
-        if matches!(&*self.health.borrow(), Health::Down(_)) && self.open.get() == self.connecting.get() {
+    fn wait(
+        &self,
+        asker: &Asker,
+        wants_connection: bool,
+    ) -> Result<oneshot::Receiver<Result<Grant, Refusal>>, Refusal> {
+        let down = matches!(&*self.health.borrow(), Health::Down(_)) && self.open.get() == self.connecting.get();
+        if wants_connection && down {
             return Err(self.unavailable());
         }
         let line = &asker.line;
@@ -273,6 +332,7 @@ impl Pool {
             context: asker.context.clone(),
             since: Instant::now(),
             patience,
+            wants_connection,
             place,
             answer,
         });
@@ -300,18 +360,27 @@ impl Pool {
             let Some(line) = line else { return };
             let chosen = {
                 let waiters = line.waiters.borrow();
-                waiters.front().and_then(|waiter| self.pick(waiter.session, &waiter.context, false))
+                waiters.front().and_then(|waiter| match waiter.wants_connection {
+                    true => self.pick(waiter.session, &waiter.context, false).map(Some),
+                    false => Some(None),
+                })
             };
             let Some(at) = chosen else {
                 self.want_connection_for_waiters();
-                return;
+                // Who has a connection already needs none to come free.
+                starved.push(line);
+                continue;
             };
             let Some(permit) = line.limits.permit_or_wake(&waker) else {
                 starved.push(line);
                 continue;
             };
             let waiter = line.waiters.borrow_mut().pop_front();
-            let (Some(waiter), Some(grant)) = (waiter, self.grant(&line, at, permit)) else { return };
+            let grant = match at {
+                Some(at) => self.grant(&line, at, permit),
+                None => self.me.upgrade().map(|pool| Grant::new(pool, Rc::clone(&line), None, permit)),
+            };
+            let (Some(waiter), Some(grant)) = (waiter, grant) else { return };
             self.stats.waited_us_total.fetch_add(waiter.since.elapsed().as_micros() as u64, Ordering::Relaxed);
             drop(waiter.place);
             // Who has left in this very moment gives the turn back by dropping it.

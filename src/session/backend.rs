@@ -1,7 +1,8 @@
 //! From the server: what each message means for the conversation, the result limit, and what the client sees of it.
 
-use super::names::Undo;
+use super::names::{Held, Undo};
 use super::outgoing::Outgoing;
+use super::watched::Watched;
 use super::{Cut, Rest, Session};
 use crate::limits::ResultMeter;
 use crate::refusal::Refusal;
@@ -71,7 +72,7 @@ impl Session {
         if !self.flow.streams() {
             return Err(Violation { tag: header.tag }.into());
         }
-        let mut forward = self.cut.is_none();
+        let mut forward = self.cut.is_none() && self.tag_instead().is_none();
         if forward && !self.meter.admit(header.size as u64, limit) {
             forward = false;
             self.cut = Some(Cut::Cancelling(Box::new(ResultMeter::too_large(&self.tier))));
@@ -116,15 +117,16 @@ impl Session {
         }
         let first = whole.and_then(|body| body.first().copied()).unwrap_or_default();
         let was_query = self.flow.answers_query();
+        let as_execute = self.flow.answers_as_execute();
         let reply = self.flow.received(tag, first)?;
-        let forward = self.cut.is_none() && reply == Reply::Forward;
-        self.answer(tag, reply, was_query, at..(at + size).min(data.len()), out);
+        let forwards = reply == Reply::Forward;
+        let forward = self.answer(tag, reply, was_query, at..(at + size).min(data.len()), out) && forwards;
         self.server_rest = Rest { bytes: size.saturating_sub(data.len() - at), forward };
-        self.after(tag, out);
+        self.after(tag, as_execute, out);
         Ok(true)
     }
 
-    /// Passes one message on, or what the client sees instead.
+    /// Passes one message on, or what the client sees instead; whether the rest of it is passed on too.
     fn answer(
         &mut self,
         tag: u8,
@@ -132,7 +134,7 @@ impl Session {
         was_query: bool,
         range: std::ops::Range<usize>,
         out: &mut Outgoing<'_>,
-    ) {
+    ) -> bool {
         let ends_statement = matches!(
             tag,
             backend::COMMAND_COMPLETE
@@ -160,17 +162,20 @@ impl Session {
             }
             Some(_) => {}
             None => match reply {
+                Reply::Forward if self.watch(tag, out) => return false,
                 Reply::Forward => out.forward(range),
                 Reply::Swallow => {}
                 Reply::Replace(bytes) => out.inject(&bytes),
             },
         }
+        self.cut.is_none()
     }
 
     /// What follows from a message that has been answered.
-    fn after(&mut self, tag: u8, out: &mut Outgoing<'_>) {
+    fn after(&mut self, tag: u8, as_execute: bool, out: &mut Outgoing<'_>) {
         if tag == backend::ERROR_RESPONSE {
             self.statement.failed = true;
+            self.skip_to_sync |= as_execute;
         }
         if self.flow.has_undone() {
             self.undo();
@@ -178,8 +183,33 @@ impl Session {
         while let Some(bytes) = self.flow.take_local() {
             out.inject(&bytes);
         }
+        if tag == backend::READY_FOR_QUERY && !self.flow.owes() {
+            self.end_watched();
+        }
         if tag == backend::READY_FOR_QUERY {
             self.end_statement();
+        }
+    }
+
+    /// The tag of the statement in whose place another runs.
+    fn tag_instead(&self) -> Option<&'static str> {
+        self.watched.as_ref().and_then(Watched::tag)
+    }
+
+    /// Counts the statements of a watched text; `true`: the client has heard, or must not hear, this message.
+    fn watch(&mut self, tag: u8, out: &mut Outgoing<'_>) -> bool {
+        let Some(watched) = &mut self.watched else { return false };
+        let instead = watched.tag();
+        match tag {
+            backend::COMMAND_COMPLETE | backend::EMPTY_QUERY_RESPONSE => {
+                watched.count();
+                if let Some(words) = instead {
+                    frame::put(out.writer(), backend::COMMAND_COMPLETE, |body| frame::put_cstr(body, words.as_bytes()));
+                }
+                instead.is_some()
+            }
+            backend::ROW_DESCRIPTION => instead.is_some(),
+            _ => false,
         }
     }
 
@@ -190,8 +220,8 @@ impl Session {
                 Undo::Nothing => {}
                 Undo::Named { name, parsed } => {
                     let held = self.names.remove(&name);
-                    if let (true, Some(held), Some(lease)) = (parsed, held, &mut self.lease) {
-                        lease.prepared.remove(&held.statement);
+                    if let (true, Some(Held::Shared { statement, .. }), Some(lease)) = (parsed, held, &mut self.lease) {
+                        lease.prepared.remove(&statement);
                     }
                 }
                 Undo::Prepared(statement) => {

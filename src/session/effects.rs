@@ -1,7 +1,9 @@
 //! What a statement asks of its session: what transaction pooling cannot hold is refused, the rest is remembered.
 
 use super::Session;
+use super::names::Held;
 use crate::config::Tier;
+use crate::event::StatementClass;
 use crate::guard::{Change, Guard, Rights, Set, Taints, Verdict};
 use crate::handshake::StartupParameters;
 use crate::pool::Taint;
@@ -19,26 +21,20 @@ impl Session {
     fn admit_change(&self, change: &Change) -> Result<(), Refusal> {
         match change {
             Change::Set(set) => within_tier(set, &self.tier),
-            Change::Reset { name, .. } => self.admit_reset(name),
-            Change::ResetAll => Err(unpooled("RESET ALL", "RESET each setting by its name.")),
-            Change::DiscardAll => Err(unpooled("DISCARD ALL", "RESET each setting by its name.")),
-            Change::Prepare { .. } | Change::Execute(_) => Err(unpooled(
-                "PREPARE and EXECUTE",
-                "Prepare statements with the extended query protocol, as drivers do.",
-            )),
-            Change::Deallocate(_) | Change::DiscardPlans => {
-                Err(unpooled("DEALLOCATE", "Close statements with the extended query protocol, as drivers do."))
-            }
-            Change::DeclareCursor { hold: true, .. } => {
-                Err(unpooled("a cursor WITH HOLD", "Use a cursor inside a transaction."))
-            }
-            Change::CreateTemp => Err(unpooled("a temporary object", "Use a common table expression (WITH).")),
             Change::Listen(_) => Err(unpooled("LISTEN", "Poll a table instead.")),
             Change::AdvisoryLock { session: true } => Err(unpooled(
                 "a session-level advisory lock",
                 "Take the lock of the transaction: pg_advisory_xact_lock.",
             )),
-            Change::DiscardSequences
+            Change::Reset { .. }
+            | Change::ResetAll
+            | Change::DiscardAll
+            | Change::Prepare { .. }
+            | Change::Execute(_)
+            | Change::Deallocate(_)
+            | Change::DiscardPlans
+            | Change::CreateTemp
+            | Change::DiscardSequences
             | Change::DiscardTemp
             | Change::Begin
             | Change::Commit { .. }
@@ -46,7 +42,7 @@ impl Session {
             | Change::Savepoint(_)
             | Change::Release(_)
             | Change::RollbackTo(_)
-            | Change::DeclareCursor { hold: false, .. }
+            | Change::DeclareCursor { .. }
             | Change::CloseCursor(_)
             | Change::Unlisten(_)
             | Change::Notify
@@ -57,44 +53,73 @@ impl Session {
         }
     }
 
-    /// A RESET goes to the value of the connection's start-up, which for what the tier holds would be none.
-    fn admit_reset(&self, name: &str) -> Result<(), Refusal> {
-        if self.base_context().iter().any(|held| *held.name == *name) {
-            let message = format!("\"{name}\" is held by the tier and cannot be reset");
-            return Err(Refusal::new(Kind::Forbidden, message).with_hint("SET it to a lower value instead."));
+    /// Remembers what the statement may leave behind; called when it has its server connection.
+    pub(super) fn apply(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
+        self.apply_taints(verdict)?;
+        if verdict.changes_nothing() {
+            return Ok(());
+        }
+        self.apply_settings(verdict)?;
+        verdict.changes().try_for_each(|change| match change {
+            Change::Execute(name) => self.apply_executed(name),
+            _ => Ok(()),
+        })
+    }
+
+    fn apply_settings(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
+        verdict.changes().try_for_each(|change| match change {
+            Change::Set(set) if set.local != Some(true) => self.touch(&set.name),
+            Change::Reset { name, local: false } => self.touch(name),
+            _ => Ok(()),
+        })
+    }
+
+    fn apply_taints(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
+        if self.pin.is_some() && !matches!(verdict.class(), StatementClass::Read | StatementClass::Write) {
+            // It may have been the end of what the session is pinned for.
+            self.ask_state = true;
+        }
+        let taints = verdict.taints();
+        if taints.is_empty() {
+            return Ok(());
+        }
+        let any = |of: &[Taints]| of.iter().any(|&taint| taints.contains(taint));
+        if any(&[Taints::TEMPORARY, Taints::CURSOR, Taints::PREPARED]) {
+            self.reserve_pin()?;
+        }
+        let Some(lease) = &mut self.lease else { return Ok(()) };
+        lease.sequences |= taints.contains(Taints::SEQUENCES);
+        if taints.contains(Taints::SEED) {
+            lease.taint(Taint::Close);
+        }
+        if any(&[Taints::TEMPORARY, Taints::CURSOR, Taints::PREPARED, Taints::ADVISORY_LOCK, Taints::LISTEN]) {
+            lease.taint(Taint::Discard);
         }
         Ok(())
     }
 
-    /// Remembers what the statement may leave behind; called when it has its server connection.
-    pub(super) fn apply(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
-        let taints = verdict.taints();
-        if !taints.is_empty()
-            && let Some(lease) = &mut self.lease
-        {
-            lease.sequences |= taints.contains(Taints::SEQUENCES);
-            if taints.contains(Taints::SEED) {
-                lease.taint(Taint::Close);
-            }
-            let lasting = [Taints::TEMPORARY, Taints::CURSOR, Taints::PREPARED, Taints::ADVISORY_LOCK, Taints::LISTEN];
-            if lasting.iter().any(|&taint| taints.contains(taint)) {
-                lease.taint(Taint::Discard);
-            }
-        }
-        if verdict.changes_nothing() {
+    pub(super) fn apply_touches(&mut self, names: &[Box<str>]) -> Result<(), Refusal> {
+        names.iter().try_for_each(|name| self.touch(name))
+    }
+
+    fn touch(&mut self, name: &str) -> Result<(), Refusal> {
+        if self.own.touch(name) {
             return Ok(());
         }
-        for change in verdict.changes() {
-            let name = match change {
-                Change::Set(set) if set.local != Some(true) => &set.name,
-                Change::Reset { name, local: false } => name,
-                _ => continue,
-            };
-            if !self.own.touch(name) {
-                return Err(Refusal::new(Kind::StatementTooLarge, "this session has set too many settings"));
+        Err(Refusal::new(Kind::StatementTooLarge, "this session has set too many settings"))
+    }
+
+    /// What an EXECUTE does is what the statement does that it names.
+    fn apply_executed(&mut self, name: &str) -> Result<(), Refusal> {
+        match self.names.get(name.as_bytes()).cloned() {
+            // Not what that executes in its turn: PostgreSQL does not execute an EXECUTE by name.
+            Some(Held::Shared { verdict, .. }) => {
+                self.apply_taints(&verdict)?;
+                self.apply_settings(&verdict)
             }
+            Some(Held::Sql { touches }) => self.apply_touches(&touches),
+            Some(Held::About { .. }) | None => Ok(()),
         }
-        Ok(())
     }
 }
 

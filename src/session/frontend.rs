@@ -35,7 +35,7 @@ pub(super) enum End {
 }
 
 /// What became of the message at the front.
-enum Step {
+pub(super) enum Step {
     /// It was dealt with whole.
     Whole,
     /// So many bytes of it were; `client_rest` says what happens to the others.
@@ -44,7 +44,7 @@ enum Step {
     Stall(Stalled),
 }
 
-type Stepped = Result<Step, End>;
+pub(super) type Stepped = Result<Step, End>;
 
 fn violation(message: impl Into<std::borrow::Cow<'static, str>>) -> End {
     End::Refused(Refusal::new(Kind::ProtocolViolation, message))
@@ -62,6 +62,10 @@ impl Session {
             }
             if self.flow.is_full() {
                 self.stalled = Stalled::Owed;
+                break;
+            }
+            if self.watched.is_some() {
+                self.stalled = Stalled::Quiet;
                 break;
             }
             let header = frame::header(&data[at..]).map_err(|error| violation(error.to_string()))?;
@@ -116,10 +120,11 @@ impl Session {
         let body = &message[frame::HEADER_BYTES..];
         match tag {
             frontend::DESCRIBE => self.describe(body, at..at + size, out),
+            frontend::EXECUTE if self.is_about_portal(body) => self.execute_about_session(out),
             frontend::EXECUTE => self.portal_message(Owed::Execute, at..at + size, out),
             frontend::CLOSE => self.close_message(body, at..at + size, out),
             frontend::FLUSH => {
-                if self.lease.is_some() {
+                if self.is_working() {
                     out.forward(at..at + size);
                 }
                 Ok(Step::Whole)
@@ -130,7 +135,7 @@ impl Session {
     }
 
     /// Drops a message that may still be on its way.
-    fn drop_message(&mut self, size: usize) -> Stepped {
+    pub(super) fn drop_message(&mut self, size: usize) -> Stepped {
         self.client_rest = Rest { bytes: size, forward: false };
         Ok(Step::Part(0))
     }
@@ -155,6 +160,9 @@ impl Session {
                 return Ok(Step::Whole);
             }
         };
+        if !verdict.changes_nothing() && self.is_about_session(&verdict) {
+            return self.about_session(&message[frame::HEADER_BYTES..], verdict, None, out);
+        }
         if !self.has_lease() {
             self.judged = Some(verdict);
             return Ok(Step::Stall(Stalled::Lease));
@@ -163,15 +171,19 @@ impl Session {
             self.refuse_query(refusal, out);
             return Ok(Step::Whole);
         }
-        // A simple Query destroys the unnamed statement (PostgreSQL manual, "Extended Query").
+        self.forget_unnamed();
+        out.forward(at..at + size);
+        self.flow.sent(Owed::Query { as_execute: false });
+        self.begin_statement(verdict);
+        Ok(Step::Whole)
+    }
+
+    /// A simple Query destroys the unnamed statement (PostgreSQL manual, "Extended Query").
+    pub(super) fn forget_unnamed(&mut self) {
         self.names.remove(b"");
         if let Some(lease) = &mut self.lease {
             lease.unnamed = None;
         }
-        out.forward(at..at + size);
-        self.flow.sent(Owed::Query);
-        self.begin_statement(verdict);
-        Ok(Step::Whole)
     }
 
     /// The verdict on a body that begins with a statement's text; `None`: it must be judged elsewhere first.
@@ -185,6 +197,7 @@ impl Session {
         }
         let verdict = self.thread.guard.load().judge(text, &self.rights)?;
         self.admit(&verdict)?;
+        self.admit_names(&verdict)?;
         Ok(Some(verdict))
     }
 
@@ -205,6 +218,10 @@ impl Session {
                 return Ok(Step::Whole);
             }
         };
+        if !verdict.changes_nothing() && self.is_only_about_session(&verdict) {
+            self.prepare_about_session(name, body, verdict);
+            return Ok(Step::Whole);
+        }
         if !self.has_lease() {
             self.judged = Some(verdict);
             return Ok(Step::Stall(Stalled::Lease));
@@ -234,19 +251,20 @@ impl Session {
         out: &mut Outgoing<'_>,
     ) {
         self.begin_statement(Arc::clone(&verdict));
+        self.lend_names_in_batch(&verdict, out);
         let key = StatementKey { scope: self.own.scope(), body: body.into() };
         if name.is_empty() {
             let statement = self.pool.statements.lone(key);
             if let Some(lease) = &mut self.lease {
                 lease.unnamed = Some(std::rc::Rc::clone(&statement));
             }
-            self.names.insert(name, Held { statement, verdict });
+            self.names.insert(name, Held::Shared { statement, verdict });
             out.forward(range);
-            self.flow.sent(Owed::Parse { ours: false, undo: Undo::Unnamed });
+            self.flow.sent(Owed::Parse { ours: false, quiet: false, undo: Undo::Unnamed });
             return;
         }
         let statement = self.pool.statements.intern(key);
-        self.names.insert(name, Held { statement: std::rc::Rc::clone(&statement), verdict });
+        self.names.insert(name, Held::Shared { statement: std::rc::Rc::clone(&statement), verdict });
         let there = self.lease.as_mut().is_some_and(|lease| lease.prepared.touch(&statement));
         if there {
             let undo = Undo::Named { name: name.into(), parsed: false };
@@ -254,7 +272,7 @@ impl Session {
         } else {
             self.send_parse(&statement, out);
             let undo = Undo::Named { name: name.into(), parsed: true };
-            self.flow.sent(Owed::Parse { ours: false, undo });
+            self.flow.sent(Owed::Parse { ours: false, quiet: false, undo });
         }
     }
 
@@ -268,24 +286,28 @@ impl Session {
             }
             return Ok(Step::Stall(Stalled::More));
         };
-        let Some(held) = self.names.get(name).cloned() else {
-            self.refuse_extended(unknown_statement(name), out);
-            return self.drop_message(size);
+        let held = match self.names.get(name).cloned() {
+            None => {
+                self.refuse_extended(unknown_statement(name), out);
+                return self.drop_message(size);
+            }
+            Some(held @ Held::About { .. }) => return self.bind_about_session(portal, held, size),
+            Some(held) => held,
         };
         if !self.has_lease() {
             return Ok(Step::Stall(Stalled::Lease));
         }
-        if let Err(refusal) = self.apply(&held.verdict) {
+        if let Err(refusal) = self.apply_held(&held) {
             self.refuse_extended(refusal, out);
             return self.drop_message(size);
         }
         self.ensure_prepared(name, &held, out);
-        self.begin_statement(Arc::clone(&held.verdict));
         self.flow.sent(Owed::Bind);
-        if name.is_empty() {
-            return Ok(self.pass_message(size));
-        }
-        let server_name = held.statement.server_name().as_bytes();
+        let statement = match &held {
+            Held::Shared { statement, .. } if !name.is_empty() => statement,
+            _ => return Ok(self.pass_message(size)),
+        };
+        let server_name = statement.server_name().as_bytes();
         let length = (size - 1 - name.len() + server_name.len()) as u32;
         let written = out.writer();
         written.push(frontend::BIND);
@@ -300,22 +322,29 @@ impl Session {
     fn describe(&mut self, body: &[u8], range: std::ops::Range<usize>, out: &mut Outgoing<'_>) -> Stepped {
         let Some((&kind, name)) = body.split_first() else { return Err(violation("invalid message format")) };
         if kind != b'S' {
+            if self.is_about_portal(name) {
+                return Ok(self.describe_about_session(false));
+            }
             return self.portal_message(Owed::Describe, range, out);
         }
         let Some((name, _)) = frame::split_cstr(name) else { return Err(violation("invalid string in message")) };
-        let Some(held) = self.names.get(name).cloned() else {
-            self.refuse_extended(unknown_statement(name), out);
-            return Ok(Step::Whole);
+        let held = match self.names.get(name).cloned() {
+            None => {
+                self.refuse_extended(unknown_statement(name), out);
+                return Ok(Step::Whole);
+            }
+            Some(Held::About { .. }) => return Ok(self.describe_about_session(true)),
+            Some(held) => held,
         };
         if !self.has_lease() {
             return Ok(Step::Stall(Stalled::Lease));
         }
         self.ensure_prepared(name, &held, out);
-        self.begin_statement(Arc::clone(&held.verdict));
-        if name.is_empty() {
-            out.forward(range);
-        } else {
-            put_named(out.writer(), frontend::DESCRIBE, held.statement.server_name().as_bytes());
+        match &held {
+            Held::Shared { statement, .. } if !name.is_empty() => {
+                put_named(out.writer(), frontend::DESCRIBE, statement.server_name().as_bytes());
+            }
+            _ => out.forward(range),
         }
         self.flow.sent(Owed::Describe);
         Ok(Step::Whole)
@@ -334,6 +363,11 @@ impl Session {
     fn close_message(&mut self, body: &[u8], range: std::ops::Range<usize>, out: &mut Outgoing<'_>) -> Stepped {
         let Some((&kind, name)) = body.split_first() else { return Err(violation("invalid message format")) };
         if kind != b'S' {
+            if self.is_about_portal(name) {
+                self.about_portal = None;
+                self.reply_here(backend::CLOSE_COMPLETE, Undo::Nothing);
+                return Ok(Step::Whole);
+            }
             return self.portal_message(Owed::Close { ours: false }, range, out);
         }
         let Some((name, _)) = frame::split_cstr(name) else { return Err(violation("invalid string in message")) };
@@ -348,7 +382,12 @@ impl Session {
             return Step::Stall(Stalled::More);
         }
         self.skip_to_sync = false;
-        if self.lease.is_some() {
+        self.about_portal = None;
+        if self.is_working() {
+            if self.flow.skipping() {
+                self.borrowed.clear();
+            }
+            self.take_names_back(out);
             self.flow.sent_sync();
             out.forward(at..at + size);
         } else {
@@ -362,7 +401,7 @@ impl Session {
         if last && end < at + size {
             return Step::Stall(Stalled::More);
         }
-        if self.lease.is_none() || !(self.flow.copy_in() || self.flow.streams()) {
+        if !self.is_working() || !(self.flow.copy_in() || self.flow.streams()) {
             self.client_rest = Rest { bytes: size, forward: false };
             return Step::Part(0);
         }
@@ -374,21 +413,34 @@ impl Session {
         self.pass_message(size)
     }
 
+    /// What the statement may leave behind, and its clock.
+    fn apply_held(&mut self, held: &Held) -> Result<(), Refusal> {
+        if let Held::Shared { verdict, .. } = held {
+            self.apply(verdict)?;
+            self.begin_statement(Arc::clone(verdict));
+        }
+        if let Held::Sql { touches } = held {
+            self.apply_touches(touches)?;
+        }
+        Ok(())
+    }
+
     /// Makes sure that the leased connection has what the client calls `name`.
     fn ensure_prepared(&mut self, name: &[u8], held: &Held, out: &mut Outgoing<'_>) {
+        let Held::Shared { statement, verdict } = held else { return };
+        self.lend_names_in_batch(verdict, out);
         let Some(lease) = &mut self.lease else { return };
-        let statement = &held.statement;
         if name.is_empty() {
             if lease.unnamed.as_ref().is_some_and(|there| std::rc::Rc::ptr_eq(there, statement)) {
                 return;
             }
             lease.unnamed = Some(std::rc::Rc::clone(statement));
             put_parse(out.writer(), b"", statement.body());
-            self.flow.sent(Owed::Parse { ours: true, undo: Undo::UnnamedAgain });
+            self.flow.sent(Owed::Parse { ours: true, quiet: false, undo: Undo::UnnamedAgain });
         } else if !lease.prepared.touch(statement) {
             self.send_parse(statement, out);
             let undo = Undo::Prepared(std::rc::Rc::clone(statement));
-            self.flow.sent(Owed::Parse { ours: true, undo });
+            self.flow.sent(Owed::Parse { ours: true, quiet: false, undo });
         }
     }
 
@@ -405,9 +457,14 @@ impl Session {
     }
 
     /// Answers here, with a message that has no body, when everything before it has been answered.
-    fn reply_here(&mut self, tag: u8, undo: Undo) {
+    pub(super) fn reply_here(&mut self, tag: u8, undo: Undo) {
         let mut bytes = Vec::new();
         frame::put(&mut bytes, tag, |_| {});
+        self.reply_with(bytes, undo);
+    }
+
+    /// Answers here, with whole messages, when everything before them has been answered.
+    pub(super) fn reply_with(&mut self, bytes: Vec<u8>, undo: Undo) {
         if self.flow.owes() {
             self.flow.sent(Owed::Local { bytes: bytes.into(), undo });
         } else {
@@ -418,11 +475,8 @@ impl Session {
     /// Refuses a simple Query; inside a transaction the server's transaction fails with it.
     pub(super) fn refuse_query(&mut self, refusal: Refusal, out: &mut Outgoing<'_>) {
         let bytes = self.tell_refusal(&refusal);
-        if self.lease.is_some() {
-            self.names.remove(b"");
-            if let Some(lease) = &mut self.lease {
-                lease.unnamed = None;
-            }
+        if self.is_working() {
+            self.forget_unnamed();
             frame::put_query(out.writer(), POISON_QUERY);
             self.flow.sent(Owed::Poison { query: true, bytes });
         } else {
@@ -435,7 +489,7 @@ impl Session {
     pub(super) fn refuse_extended(&mut self, refusal: Refusal, out: &mut Outgoing<'_>) {
         let bytes = self.tell_refusal(&refusal);
         self.skip_to_sync = true;
-        if self.lease.is_some() {
+        if self.is_working() {
             put_named(out.writer(), frontend::DESCRIBE, POISON_STATEMENT);
             self.flow.sent(Owed::Poison { query: false, bytes });
         } else {
@@ -482,7 +536,7 @@ fn unknown_statement(name: &[u8]) -> Refusal {
     Refusal::new(Kind::UnknownStatement, words)
 }
 
-fn put_parse(out: &mut Vec<u8>, name: &[u8], rest: &[u8]) {
+pub(super) fn put_parse(out: &mut Vec<u8>, name: &[u8], rest: &[u8]) {
     frame::put(out, frontend::PARSE, |body| {
         frame::put_cstr(body, name);
         body.extend_from_slice(rest);
@@ -490,7 +544,7 @@ fn put_parse(out: &mut Vec<u8>, name: &[u8], rest: &[u8]) {
 }
 
 /// A Describe or Close of a statement.
-fn put_named(out: &mut Vec<u8>, tag: u8, name: &[u8]) {
+pub(super) fn put_named(out: &mut Vec<u8>, tag: u8, name: &[u8]) {
     frame::put(out, tag, |body| {
         body.push(b'S');
         frame::put_cstr(body, name);

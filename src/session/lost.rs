@@ -26,11 +26,16 @@ impl Session {
         self.server_rest = Rest::default();
         self.client_rest.forward = false;
         self.cut = None;
+        self.watched = None;
+        self.borrowed.clear();
+        self.ask_state = false;
         self.own.take_touched();
         if torn {
             return Err(End::Gone);
         }
-        if lost.is_empty() && status != Status::Idle {
+        // What a pinned session kept on the connection is gone, and nothing can bring it back.
+        let pinned = self.pin.take().is_some();
+        if pinned || lost.is_empty() && status != Status::Idle {
             return Err(End::Refused(refusal(&broken).fatal()));
         }
         for answer in lost {

@@ -11,10 +11,12 @@ mod lost;
 mod names;
 mod open;
 mod outgoing;
+mod pin;
 mod relay;
 mod run;
 mod settings;
 mod signals;
+mod watched;
 
 pub use effects::startup_settings;
 pub use open::{Opened, Opening};
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::auth::Identity;
-use crate::config::{ContextNames, Tier};
+use crate::config::{Config, ContextNames, PoolMode, Tier};
 use crate::event::{Observer, OrgObserver, SessionFacts, StatementClass};
 use crate::guard::{Guard, Rights, Verdict};
 use crate::limits::{ResultMeter, Seat};
@@ -37,9 +39,11 @@ use crate::net::ClientStream;
 use crate::pool::{Asker, Lease, Pool};
 use crate::refusal::Refusal;
 use crate::wire::flow::Flow;
-use names::{Names, Undo};
+use names::{Held, Names, Undo};
 use outgoing::Pending;
+use pin::Pin;
 use settings::OwnSettings;
+use watched::Watched;
 
 /// The read buffer that all sessions of a data thread share: what is in it never outlives one poll of one session.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -61,25 +65,25 @@ pub struct Thread {
     pub idle_transaction_timeout: Option<Duration>,
     /// The longest statement that is judged, in bytes.
     pub statement_bytes_max: usize,
+    /// How long a session may keep a server connection without using it.
+    pub idle_pin_timeout: Duration,
+    /// Leases are kept to the end of the session.
+    pub session_mode: bool,
 }
 
 impl Thread {
-    /// The things of one data thread.
-    pub fn new(
-        guard: Arc<ArcSwap<Guard>>,
-        observer: Arc<dyn Observer>,
-        names: Arc<ContextNames>,
-        idle_transaction_timeout: Option<Duration>,
-        statement_bytes_max: usize,
-    ) -> Self {
+    /// The things of one data thread, as the configuration says them.
+    pub fn new(guard: Arc<ArcSwap<Guard>>, observer: Arc<dyn Observer>, config: &Config) -> Self {
         Self {
             buffer: RefCell::new(vec![0; BUFFER_BYTES].into()),
             scratch: RefCell::default(),
             guard,
-            names,
+            names: Arc::new(config.context.clone()),
             observer,
-            idle_transaction_timeout,
-            statement_bytes_max,
+            idle_transaction_timeout: config.pool.idle_transaction_timeout,
+            statement_bytes_max: config.guard.statement_bytes_max,
+            idle_pin_timeout: config.pool.idle_pin_timeout,
+            session_mode: config.pool.mode == PoolMode::Session,
         }
     }
 }
@@ -121,6 +125,19 @@ pub struct Session {
     skip_to_sync: bool,
     /// The verdict on the statement at the front of `from_client`, judged before it got a lease.
     judged: Option<Arc<Verdict>>,
+    /// The Query on its way whose statements are counted, because some of them are about the session itself.
+    watched: Option<Watched>,
+    /// The client's names under which statements stand on the server connection for the batch being sent.
+    borrowed: Vec<Box<[u8]>>,
+    /// The portal of a statement about the session itself, which is on no server connection.
+    about_portal: Option<(Box<[u8]>, Held)>,
+    /// DISCARD ALL, at the front of `from_client`, has been done but for its answer.
+    reset_done: bool,
+
+    /// Why the lease is kept beyond its transaction.
+    pin: Option<Pin>,
+    /// Something may have been left on the server connection that does not move: it must be asked at the safe point.
+    ask_state: bool,
 
     meter: ResultMeter,
     /// The result is being cut short.
@@ -148,6 +165,8 @@ enum Stalled {
     Judge,
     /// Too many replies are owed.
     Owed,
+    /// The message at the front must wait until nothing is owed.
+    Quiet,
 }
 
 /// How the result limit ends a statement.

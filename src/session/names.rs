@@ -13,11 +13,38 @@ const NAMES_MAX: usize = 10_000;
 /// The most bytes of statements that one session may hold prepared.
 const STATEMENT_BYTES_MAX: usize = 16 << 20;
 
-/// A statement that the client has prepared, with the guard's verdict on it.
+/// A statement that the client has prepared.
 #[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub(super) statement: Rc<Statement>,
-    pub(super) verdict: Arc<Verdict>,
+pub(super) enum Held {
+    /// By protocol: it is put on whichever server connection the session gets.
+    Shared {
+        /// What stands for it on server connections.
+        statement: Rc<Statement>,
+        /// What the guard says of it.
+        verdict: Arc<Verdict>,
+    },
+    /// By PREPARE: it stands on the session's own server connection, under the client's own name.
+    Sql {
+        /// The settings that it may change when it is executed.
+        touches: Rc<[Box<str>]>,
+    },
+    /// By protocol, and about the session itself: it is never on a server connection.
+    About {
+        /// The statement.
+        text: Rc<str>,
+        /// What the guard says of it.
+        verdict: Arc<Verdict>,
+    },
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Shared { statement, .. } => statement.body().len(),
+            Self::Sql { .. } => 0,
+            Self::About { text, .. } => text.len(),
+        }
+    }
 }
 
 /// What the client has prepared.
@@ -60,9 +87,9 @@ impl Names {
         if name.is_empty() {
             self.unnamed = Some(held);
         } else {
-            self.bytes += held.statement.body().len();
+            self.bytes += held.bytes();
             if let Some(old) = self.named.insert(name.into(), held) {
-                self.bytes -= old.statement.body().len();
+                self.bytes -= old.bytes();
             }
         }
     }
@@ -73,8 +100,13 @@ impl Names {
             return self.unnamed.take();
         }
         let held = self.named.remove(name)?;
-        self.bytes -= held.statement.body().len();
+        self.bytes -= held.bytes();
         Some(held)
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
     }
 
     /// Whether there is room for one more named statement of that many bytes.

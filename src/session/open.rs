@@ -69,10 +69,7 @@ impl Opening {
     fn into_session(self) -> Session {
         let Self { thread, pool, facts, identity, seat, signals, client, settings, .. } = self;
         let tier = seat.limits().tier();
-        let mut own = OwnSettings::default();
-        for (name, value) in &settings {
-            own.set(name, value);
-        }
+        let own = OwnSettings::at_start(&settings);
         let rights = thread.guard.load().rights(identity.roles(), identity.permissions());
         let asker = Asker { session: facts.session, line: pool.line(seat.limits()), context: Context::new([]) };
         let org = thread.observer.organization(&facts.org);
@@ -102,6 +99,12 @@ impl Opening {
             names: Names::default(),
             skip_to_sync: false,
             judged: None,
+            watched: None,
+            borrowed: Vec::new(),
+            about_portal: None,
+            reset_done: false,
+            pin: None,
+            ask_state: false,
             meter: ResultMeter::default(),
             cut: None,
             statement: Running::default(),

@@ -113,7 +113,8 @@ impl Session {
         match self.stalled {
             Stalled::Lease | Stalled::Judge => return Poll::Pending,
             Stalled::Owed if self.flow.is_full() => return Poll::Pending,
-            Stalled::Owed => {}
+            Stalled::Quiet if self.flow.owes() => return Poll::Pending,
+            Stalled::Owed | Stalled::Quiet => {}
             Stalled::No if !self.from_client.is_empty() => {}
             Stalled::No | Stalled::More => {
                 if let Err(end) = ready!(self.poll_read_client(cx)) {
@@ -181,17 +182,22 @@ impl Session {
         match self.stalled {
             Stalled::Lease => Err(Pause::NeedLease),
             Stalled::Judge => Err(Pause::NeedVerdict),
-            Stalled::No | Stalled::More | Stalled::Owed => Ok(()),
+            Stalled::No | Stalled::More | Stalled::Owed | Stalled::Quiet => Ok(()),
         }
     }
 
     /// At a safe point the lease ends, here and now unless something is to be done first.
     fn end_lease_if_safe(&mut self) -> Option<Pause> {
-        if self.lease.is_none() || !self.is_safe() {
+        if !self.is_safe() || !self.is_working() {
             return None;
         }
-        if self.own.is_touched() {
+        self.pin_for_session_mode();
+        if self.own.is_touched() || self.ask_state {
             return Some(Pause::EndLease);
+        }
+        if self.pin.is_some() {
+            self.rest();
+            return None;
         }
         if let Some(lease) = self.lease.take() {
             lease.release();
@@ -219,10 +225,15 @@ impl Session {
         {
             return Some(pause);
         }
-        if self.lease.is_some() {
+        if self.is_working() {
             return None;
         }
         self.ending().map(|refusal| Pause::End(End::Refused(refusal)))
+    }
+
+    /// Whether it has a server connection and the turn to use it.
+    pub(super) fn is_working(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| !lease.is_resting())
     }
 
     /// Why the session is to end at its next safe point, if it is.
@@ -238,6 +249,10 @@ impl Session {
 
     /// The statement has run longer than its tier allows, and the server's own timeout has not ended it.
     fn overdue(&mut self) -> Option<Pause> {
+        if !self.is_working() && self.lease.is_some() {
+            let message = "terminating connection: it kept a server connection and did nothing with it for too long";
+            return Some(Pause::End(End::Refused(Refusal::new(Kind::IdlePin, message))));
+        }
         let lease = self.lease.as_mut()?;
         if !self.statement.overdue {
             self.statement.overdue = true;

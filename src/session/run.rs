@@ -11,12 +11,13 @@ use tokio::io::AsyncWriteExt;
 
 use super::frontend::{End, statement_text};
 use super::outgoing::Outgoing;
+use super::pin::STATE_COLUMNS;
 use super::relay::{Pause, poll_read};
 use super::signals::Signal;
 use super::{BUFFER_BYTES, Running, Session, Stalled};
 use crate::event::{CloseReason, Event, StatementDone};
 use crate::guard::Verdict;
-use crate::pool::{AskError, Lease};
+use crate::pool::{AskError, Lease, Taint};
 use crate::refusal::{Kind, Refusal};
 use crate::wire::frame::{self, backend, frontend};
 use crate::wire::welcome;
@@ -52,20 +53,24 @@ pub async fn run(mut session: Session) -> CloseReason {
 }
 
 /// How the wait for a lease ended.
-enum Waited {
-    Lease(Result<Lease, Refusal>),
+enum Waited<T> {
+    Lease(Result<T, Refusal>),
     Cancelled,
     End(End),
 }
 
 impl Session {
-    /// Whether there is a lease, taking one if one is free at once.
+    /// Whether there is a lease and the turn to use it, taking them if they are free at once.
     pub(super) fn has_lease(&mut self) -> bool {
-        if self.lease.is_some() {
+        if self.is_working() {
             return true;
         }
         if !self.seat.limits().has_tier(&self.tier) {
             self.remake_context();
+        }
+        if let Some(lease) = &mut self.lease {
+            let same = lease.told.as_ref() == Some(&self.asker.context);
+            return same && self.pool.resume_at_once(lease, &self.asker);
         }
         let Some(lease) = self.pool.try_lease(&self.asker) else { return false };
         self.begin_lease(lease);
@@ -88,10 +93,14 @@ impl Session {
     /// Waits in the pool's queue for the message at the front; refuses the message if that fails.
     async fn wait_for_lease(&mut self) -> Result<(), End> {
         let since = Instant::now();
-        let (pool, asker) = (Rc::clone(&self.pool), self.asker.clone());
-        let mut lease = Box::pin(pool.lease(&asker));
-        let waited = poll_fn(|cx| self.poll_waiting(lease.as_mut(), cx)).await;
-        drop(lease);
+        let waited = match self.lease.take() {
+            Some(kept) => self.wait_for_turn(kept).await?,
+            None => {
+                let (pool, asker) = (Rc::clone(&self.pool), self.asker.clone());
+                let mut lease = Box::pin(pool.lease(&asker));
+                poll_fn(|cx| self.poll_waiting(lease.as_mut(), cx)).await
+            }
+        };
         self.statement.waited += since.elapsed();
         self.statement.since.get_or_insert(since);
         match waited {
@@ -108,12 +117,40 @@ impl Session {
         Ok(())
     }
 
-    fn poll_waiting(
+    /// Waits for the turn of a pinned session, which has its connection.
+    async fn wait_for_turn(&mut self, mut kept: Lease) -> Result<Waited<Lease>, End> {
+        let (pool, asker) = (Rc::clone(&self.pool), self.asker.clone());
+        let waited = {
+            let mut turn = Box::pin(pool.resume(&mut kept, &asker));
+            poll_fn(|cx| self.poll_waiting(turn.as_mut(), cx)).await
+        };
+        Ok(match waited {
+            Waited::Lease(Ok(())) => {
+                if let Err(error) = kept.retell(&asker.context).await {
+                    tracing::warn!(%error, "a pinned server connection did not take a context");
+                    kept.discard();
+                    let refusal = Refusal::new(Kind::ServerLost, "the connection to the database was lost");
+                    return Err(End::Refused(refusal.fatal()));
+                }
+                Waited::Lease(Ok(kept))
+            }
+            other => {
+                self.lease = Some(kept);
+                match other {
+                    Waited::Lease(Ok(())) | Waited::Cancelled => Waited::Cancelled,
+                    Waited::Lease(Err(refusal)) => Waited::Lease(Err(refusal)),
+                    Waited::End(end) => Waited::End(end),
+                }
+            }
+        })
+    }
+
+    fn poll_waiting<T>(
         &mut self,
-        lease: Pin<&mut impl Future<Output = Result<Lease, Refusal>>>,
+        wanted: Pin<&mut impl Future<Output = Result<T, Refusal>>>,
         cx: &mut TaskContext<'_>,
-    ) -> Poll<Waited> {
-        if let Poll::Ready(result) = lease.poll(cx) {
+    ) -> Poll<Waited<T>> {
+        if let Poll::Ready(result) = wanted.poll(cx) {
             return Poll::Ready(Waited::Lease(result));
         }
         if self.signals.poll_any(cx) {
@@ -150,6 +187,7 @@ impl Session {
     /// Refuses the message at the front, which never got a server connection.
     fn refuse_front(&mut self, refusal: Refusal) {
         self.judged = None;
+        self.reset_done = false;
         self.stalled = Stalled::No;
         let front = self.from_client.first().copied();
         let mut out = Outgoing::new(&[], Vec::new());
@@ -177,9 +215,14 @@ impl Session {
             .await
             .unwrap_or_else(|_| Err(Refusal::new(Kind::StatementTooLarge, "the statement could not be judged")));
         self.stalled = Stalled::No;
-        match verdict.and_then(|verdict| self.admit(&verdict).map(|()| verdict)) {
+        let admitted = verdict.and_then(|verdict| {
+            self.admit(&verdict)?;
+            self.admit_names(&verdict)?;
+            Ok(verdict)
+        });
+        match admitted {
             Ok(verdict) => self.judged = Some(verdict),
-            Err(refusal) if self.lease.is_none() => self.refuse_front(refusal),
+            Err(refusal) if !self.is_working() => self.refuse_front(refusal),
             Err(refusal) => self.refuse_front_leased(refusal, parse),
         }
         Ok(())
@@ -201,17 +244,27 @@ impl Session {
     async fn end_lease(&mut self) -> Result<(), End> {
         let names = self.own.take_touched();
         let Some(mut lease) = self.lease.take() else { return Ok(()) };
-        match ask_settings(&mut lease, &names).await {
-            Ok(values) => {
+        let answer = ask_state(&mut lease, &names, self.ask_state).await;
+        match answer {
+            Ok(mut values) => {
+                let counts = values.split_off(names.len());
                 for (name, value) in names.iter().zip(values) {
                     if let Some(value) = value {
                         self.own.set(name, &value);
                     }
                 }
+                if self.ask_state {
+                    self.settle_pin(&counts);
+                }
                 self.remake_context();
                 lease.told = Some(self.asker.context.clone());
-                lease.release();
                 self.signals.set_deadline(None);
+                if self.pin.is_some() {
+                    self.lease = Some(lease);
+                    self.rest();
+                } else {
+                    lease.release();
+                }
                 Ok(())
             }
             Err(error) => {
@@ -266,6 +319,9 @@ impl Session {
     async fn close(&mut self, end: End) -> CloseReason {
         if let Some(mut lease) = self.lease.take() {
             lease.set_busy(self.flow.owes());
+            if self.pin.take().is_some() {
+                lease.taint(Taint::Discard);
+            }
             let clean = self.flow.is_safe() && self.to_server.is_empty() && self.client_rest.bytes == 0;
             if clean && self.from_server.is_empty() && !self.own.is_touched() {
                 lease.release();
@@ -291,15 +347,17 @@ impl Session {
     }
 }
 
-/// Asks the server for the values of settings; `None` where it knows no such setting.
-async fn ask_settings(lease: &mut Lease, names: &[Arc<str>]) -> Result<Vec<Option<String>>, AskError> {
+/// Asks the server for the values of settings (`None` where it knows no such setting), and with `state` for the counts
+/// of what cannot be moved.
+async fn ask_state(lease: &mut Lease, names: &[Arc<str>], state: bool) -> Result<Vec<Option<String>>, AskError> {
+    let more = if state { &STATE_COLUMNS[..] } else { &[] };
     if lease.was_cancelled() {
         // A cancel on its way would hit the question.
         poll_fn(|cx| lease.poll_cancelled(cx)).await;
         lease.settle().await?;
     }
     let mut bytes = Vec::new();
-    frame::put_query(&mut bytes, &super::settings::question(names));
+    frame::put_query(&mut bytes, &super::settings::question(names, more));
     let mut values = Vec::new();
     lease
         .ask(&bytes, 1, |tag, body| {
@@ -311,5 +369,5 @@ async fn ask_settings(lease: &mut Lease, names: &[Arc<str>]) -> Result<Vec<Optio
         .await?;
     // The question was a simple Query: it destroyed the unnamed statement.
     lease.unnamed = None;
-    if values.len() == names.len() { Ok(values) } else { Err(AskError::Protocol) }
+    if values.len() == names.len() + more.len() { Ok(values) } else { Err(AskError::Protocol) }
 }

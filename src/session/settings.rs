@@ -14,11 +14,38 @@ pub(super) const OWN_SETTINGS_MAX: usize = 100;
 /// A session's own settings, and those that its running transaction has touched.
 #[derive(Debug, Default)]
 pub(super) struct OwnSettings {
+    /// As asked for at start-up: what RESET goes back to.
+    first: BTreeMap<Arc<str>, Arc<str>>,
     values: BTreeMap<Arc<str>, Arc<str>>,
     touched: Vec<Arc<str>>,
 }
 
 impl OwnSettings {
+    /// The settings that the client asked for at start-up.
+    pub(super) fn at_start(settings: &[(String, String)]) -> Self {
+        let pair = |(name, value): &(String, String)| (Arc::from(name.as_str()), Arc::from(value.as_str()));
+        let first: BTreeMap<_, _> = settings.iter().map(pair).collect();
+        Self { values: first.clone(), first, touched: Vec::new() }
+    }
+
+    /// What RESET of `name` goes back to, where the session's start-up said so.
+    pub(super) fn first(&self, name: &str) -> Option<&str> {
+        self.first.get(name).map(|value| &**value)
+    }
+
+    /// Goes back to the settings of the start-up.
+    pub(super) fn reset(&mut self) {
+        self.values.clone_from(&self.first);
+    }
+
+    /// Every setting that the session has made its own, or has touched.
+    pub(super) fn names(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.values.keys().chain(&self.touched).cloned().collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
     /// Sets a value that the server has accepted, or will be told.
     pub(super) fn set(&mut self, name: &str, value: &str) {
         self.values.insert(Arc::from(name), Arc::from(value));
@@ -63,10 +90,10 @@ impl OwnSettings {
     }
 }
 
-/// The question for the values of `names`: one row, one column each.
-pub(super) fn question(names: &[Arc<str>]) -> String {
-    let columns: Vec<String> =
-        names.iter().map(|name| format!("pg_catalog.current_setting('{}',true)", name.replace('\'', "''"))).collect();
+/// The question for the values of `names`, and for `more`: one row, one column each.
+pub(super) fn question(names: &[Arc<str>], more: &[&str]) -> String {
+    let setting = |name: &Arc<str>| format!("pg_catalog.current_setting('{}',true)", name.replace('\'', "''"));
+    let columns: Vec<String> = names.iter().map(setting).chain(more.iter().map(|&column| column.to_owned())).collect();
     format!("SELECT {}", columns.join(","))
 }
 
@@ -94,6 +121,7 @@ mod tests {
 
     #[test]
     fn the_question_quotes() {
-        assert_eq!(question(&[Arc::from("a.b'c")]), "SELECT pg_catalog.current_setting('a.b''c',true)");
+        let asked = question(&[Arc::from("a.b'c")], &["1"]);
+        assert_eq!(asked, "SELECT pg_catalog.current_setting('a.b''c',true),1");
     }
 }

@@ -50,12 +50,17 @@ impl Status {
 /// `U` is what the session undoes when the server skips a Parse after an error.
 #[derive(Debug)]
 pub enum Owed<U> {
-    /// A simple Query: anything up to ReadyForQuery.
-    Query,
+    /// A simple Query: anything up to ReadyForQuery, which is swallowed when it stands for an Execute of the client.
+    Query {
+        /// The client sent an Execute, and hears no ReadyForQuery before its Sync.
+        as_execute: bool,
+    },
     /// ParseComplete; swallowed when the Parse was ours.
     Parse {
         /// We sent it, the client does not know of it.
         ours: bool,
+        /// The client must not hear of its failure either: a message of its own will fail for it.
+        quiet: bool,
         /// Undone when the server skips or refuses it.
         undo: U,
     },
@@ -70,8 +75,11 @@ pub enum Owed<U> {
         /// We sent it, the client does not know of it.
         ours: bool,
     },
-    /// ReadyForQuery.
-    Sync,
+    /// ReadyForQuery; swallowed when the Sync was ours.
+    Sync {
+        /// We sent it, the client does not know of it.
+        ours: bool,
+    },
     /// No reply: where the client ended its COPY data.
     CopyEnd,
     /// A reply made here; goes out when all before it have.
@@ -187,22 +195,27 @@ impl<U> Flow<U> {
     /// Whether rows or COPY data may come now.
     #[inline]
     pub fn streams(&self) -> bool {
-        matches!(self.owed.front(), Some(Owed::Query | Owed::Execute))
+        matches!(self.owed.front(), Some(Owed::Query { .. } | Owed::Execute))
     }
 
     /// Whether the statement that is being answered came as a simple Query.
     pub fn answers_query(&self) -> bool {
-        matches!(self.owed.front(), Some(Owed::Query))
+        matches!(self.owed.front(), Some(Owed::Query { .. }))
+    }
+
+    /// Whether the statement that is being answered is a simple Query of ours that stands for an Execute.
+    pub fn answers_as_execute(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed::Query { as_execute: true }))
     }
 
     /// Enters a message that was sent to the server, or a reply made here.
     pub fn sent(&mut self, owed: Owed<U>) {
         match owed {
-            Owed::Sync => {
+            Owed::Sync { .. } => {
                 self.batch_open = false;
                 self.skipping = false;
             }
-            Owed::Query | Owed::Local { .. } | Owed::CopyEnd | Owed::Poison { query: true, .. } => {}
+            Owed::Query { .. } | Owed::Local { .. } | Owed::CopyEnd | Owed::Poison { query: true, .. } => {}
             Owed::Parse { .. }
             | Owed::Bind
             | Owed::Describe
@@ -218,7 +231,7 @@ impl<U> Flow<U> {
         if self.copy_in {
             return false;
         }
-        self.sent(Owed::Sync);
+        self.sent(Owed::Sync { ours: false });
         true
     }
 
@@ -237,13 +250,13 @@ impl<U> Flow<U> {
         match tag {
             backend::NOTICE_RESPONSE | backend::PARAMETER_STATUS => return Ok(Reply::Forward),
             backend::ERROR_RESPONSE => return Ok(self.failed()),
-            backend::READY_FOR_QUERY => return self.ready(first).ok_or(violation).map(|()| Reply::Forward),
+            backend::READY_FOR_QUERY => return self.ready(first).ok_or(violation),
             _ => {}
         }
         self.drop_copy_ends();
         let head = self.owed.front().ok_or(violation)?;
         let (allowed, finishes) = match head {
-            Owed::Query => (Self::answers_a_query(tag), false),
+            Owed::Query { .. } => (Self::answers_a_query(tag), false),
             Owed::Execute => (Self::answers_an_execute(tag), Self::ends_an_execute(tag)),
             Owed::Parse { .. } => (tag == backend::PARSE_COMPLETE, true),
             Owed::Bind => (tag == backend::BIND_COMPLETE, true),
@@ -252,7 +265,7 @@ impl<U> Flow<U> {
                 matches!(tag, backend::PARAMETER_DESCRIPTION | backend::ROW_DESCRIPTION | backend::NO_DATA),
                 tag != backend::PARAMETER_DESCRIPTION,
             ),
-            Owed::Sync | Owed::CopyEnd | Owed::Local { .. } | Owed::Poison { .. } => (false, false),
+            Owed::Sync { .. } | Owed::CopyEnd | Owed::Local { .. } | Owed::Poison { .. } => (false, false),
         };
         if !allowed {
             return Err(violation);
@@ -294,15 +307,24 @@ impl<U> Flow<U> {
         let mut open = self.batch_open && !self.skipping;
         for owed in std::mem::take(&mut self.owed) {
             match owed {
-                Owed::Query | Owed::Poison { query: true, .. } => {
+                Owed::Query { as_execute: true } => {
+                    answers.push(Lost::Error);
+                    open = true;
+                    told = true;
+                }
+                Owed::Query { as_execute: false } | Owed::Poison { query: true, .. } => {
                     answers.extend([Lost::Error, Lost::Ready]);
                     told = false;
                 }
-                Owed::Sync => {
-                    answers.push(Lost::Ready);
+                Owed::Sync { ours } => {
+                    if !ours {
+                        answers.push(Lost::Ready);
+                    }
                     told = false;
                 }
                 Owed::CopyEnd => {}
+                Owed::Parse { quiet: true, undo, .. } => self.undone.push(undo),
+                Owed::Close { ours: true } => {}
                 Owed::Parse { undo, .. } | Owed::Local { undo, .. } => {
                     self.undone.push(undo);
                     tell(&mut answers, &mut told);
@@ -375,7 +397,7 @@ impl<U> Flow<U> {
         let mut at = 0;
         let last = end.unwrap_or(self.owed.len());
         self.owed.retain(|owed| {
-            let ignored = at > 0 && at < last && matches!(owed, Owed::Sync) || Some(at) == end;
+            let ignored = at > 0 && at < last && matches!(owed, Owed::Sync { .. }) || Some(at) == end;
             at += 1;
             !ignored
         });
@@ -385,11 +407,15 @@ impl<U> Flow<U> {
     fn failed(&mut self) -> Reply {
         self.copy_in = false;
         self.drop_copy_ends();
+        if matches!(self.owed.front(), Some(Owed::Parse { quiet: true, .. })) {
+            self.skip();
+            return Reply::Swallow;
+        }
         match self.owed.front_mut() {
-            None | Some(Owed::Query | Owed::Sync) => Reply::Forward,
+            None | Some(Owed::Query { .. } | Owed::Sync { .. }) => Reply::Forward,
             Some(Owed::Poison { query: true, bytes }) => {
                 let bytes = std::mem::take(bytes);
-                self.owed[0] = Owed::Query;
+                self.owed[0] = Owed::Query { as_execute: false };
                 Reply::Replace(bytes)
             }
             Some(Owed::Poison { query: false, bytes }) => {
@@ -414,7 +440,7 @@ impl<U> Flow<U> {
 
     fn skip(&mut self) {
         while let Some(owed) = self.owed.front() {
-            if matches!(owed, Owed::Sync) {
+            if matches!(owed, Owed::Sync { .. }) {
                 return;
             }
             match self.owed.pop_front() {
@@ -425,15 +451,15 @@ impl<U> Flow<U> {
         self.skipping = true;
     }
 
-    fn ready(&mut self, byte: u8) -> Option<()> {
+    fn ready(&mut self, byte: u8) -> Option<Reply> {
         self.drop_copy_ends();
-        if !matches!(self.owed.front(), Some(Owed::Query | Owed::Sync)) {
+        if !matches!(self.owed.front(), Some(Owed::Query { .. } | Owed::Sync { .. })) {
             return None;
         }
         self.status = Status::from_byte(byte)?;
         self.copy_in = false;
-        self.owed.pop_front();
-        Some(())
+        let ours = matches!(self.owed.pop_front(), Some(Owed::Sync { ours: true } | Owed::Query { as_execute: true }));
+        Some(if ours { Reply::Swallow } else { Reply::Forward })
     }
 }
 
@@ -457,19 +483,19 @@ mod tests {
     }
 
     fn parse(undo: u32) -> Owed<u32> {
-        Owed::Parse { ours: false, undo }
+        Owed::Parse { ours: false, quiet: false, undo }
     }
 
     #[test]
     fn a_simple_query_is_safe_only_after_ready() {
         let mut flow = TestFlow::default();
         assert!(flow.is_safe());
-        flow.sent(Owed::Query);
+        flow.sent(Owed::Query { as_execute: false });
         receive(&mut flow, b"TDDC");
         assert!(!flow.is_safe());
         assert_eq!(flow.received(b'Z', b'T'), Ok(Reply::Forward));
         assert!(!flow.is_safe());
-        flow.sent(Owed::Query);
+        flow.sent(Owed::Query { as_execute: false });
         receive(&mut flow, b"CZ");
         assert!(flow.is_safe());
     }
@@ -480,7 +506,7 @@ mod tests {
         flow.sent(parse(1));
         receive(&mut flow, b"1");
         assert!(!flow.is_safe());
-        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync { ours: false });
         receive(&mut flow, b"Z");
         assert!(flow.is_safe());
     }
@@ -492,7 +518,7 @@ mod tests {
             flow.sent(parse(undo));
         }
         flow.sent(Owed::Local { bytes: Box::from(&b"x"[..]), undo: 4 });
-        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync { ours: false });
         receive(&mut flow, b"1E");
         assert_eq!(flow.take_undone(), [4, 3, 2]);
         assert!(!flow.skipping());
@@ -506,7 +532,7 @@ mod tests {
         flow.sent(Owed::Bind);
         receive(&mut flow, b"E");
         assert!(flow.skipping() && !flow.is_safe());
-        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync { ours: false });
         receive(&mut flow, b"Z");
         assert!(flow.is_safe());
     }
@@ -517,7 +543,7 @@ mod tests {
         assert_eq!(flow.received(b'Z', b'I'), Err(Violation { tag: b'Z' }));
         flow.sent(Owed::Execute);
         assert_eq!(flow.received(b'Z', b'I'), Err(Violation { tag: b'Z' }));
-        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync { ours: false });
         receive(&mut flow, b"C");
         assert_eq!(flow.received(b'Z', b'?'), Err(Violation { tag: b'Z' }));
     }
@@ -527,7 +553,7 @@ mod tests {
         for tag in *b"123CDGHTIcdnstWVRKv" {
             let mut flow = TestFlow::default();
             assert_eq!(flow.received(tag, 0), Err(Violation { tag }), "{}", tag as char);
-            flow.sent(Owed::Sync);
+            flow.sent(Owed::Sync { ours: false });
             assert_eq!(flow.received(tag, 0), Err(Violation { tag }), "{}", tag as char);
         }
     }
@@ -536,7 +562,7 @@ mod tests {
     fn a_sync_sent_before_copy_began_is_ignored_as_the_server_ignores_it() {
         let mut flow = TestFlow::default();
         flow.sent(Owed::Execute);
-        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync { ours: false });
         receive(&mut flow, b"G");
         assert!(flow.copy_in());
         assert!(!flow.sent_sync(), "a Sync inside COPY asks for nothing");
@@ -551,7 +577,7 @@ mod tests {
         let mut flow = TestFlow::default();
         flow.sent(Owed::Execute);
         flow.sent_copy_end();
-        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync { ours: false });
         receive(&mut flow, b"GCZ");
         assert!(flow.is_safe());
     }
@@ -559,10 +585,10 @@ mod tests {
     #[test]
     fn copy_that_fails_at_once_leaves_no_trace_of_the_data_sent_behind_it() {
         let mut flow = TestFlow::default();
-        flow.sent(Owed::Query);
+        flow.sent(Owed::Query { as_execute: false });
         flow.sent_copy_end();
         receive(&mut flow, b"EZ");
-        flow.sent(Owed::Query);
+        flow.sent(Owed::Query { as_execute: false });
         receive(&mut flow, b"CZ");
         assert!(flow.is_safe());
     }
@@ -570,10 +596,10 @@ mod tests {
     #[test]
     fn our_own_messages_are_swallowed_and_our_own_replies_wait_their_turn() {
         let mut flow = TestFlow::default();
-        flow.sent(Owed::Parse { ours: true, undo: 1 });
+        flow.sent(Owed::Parse { ours: true, quiet: false, undo: 1 });
         flow.sent(Owed::Bind);
         flow.sent(Owed::Local { bytes: Box::from(&b"local"[..]), undo: 2 });
-        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync { ours: false });
         assert_eq!(flow.take_local(), None);
         assert_eq!(flow.received(b'1', 0), Ok(Reply::Swallow));
         receive(&mut flow, b"2");
@@ -587,7 +613,7 @@ mod tests {
         flow.sent(Owed::Poison { query: false, bytes: Box::from(&b"no"[..]) });
         assert_eq!(flow.received(b'E', 0), Ok(Reply::Replace(Box::from(&b"no"[..]))));
         assert!(flow.skipping());
-        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync { ours: false });
         receive(&mut flow, b"Z");
         flow.sent(Owed::Poison { query: true, bytes: Box::from(&b"no"[..]) });
         assert_eq!(flow.received(b'E', 0), Ok(Reply::Replace(Box::from(&b"no"[..]))));
@@ -598,11 +624,11 @@ mod tests {
     #[test]
     fn a_lost_server_leaves_one_error_for_each_statement_on_its_way() {
         let mut flow = TestFlow::default();
-        flow.sent(Owed::Query);
+        flow.sent(Owed::Query { as_execute: false });
         flow.sent(parse(1));
         flow.sent(Owed::Bind);
-        flow.sent(Owed::Sync);
-        flow.sent(Owed::Sync);
+        flow.sent(Owed::Sync { ours: false });
+        flow.sent(Owed::Sync { ours: false });
         flow.sent(Owed::Execute);
         use Lost::{Error, Ready, Skip};
         assert_eq!(flow.lose(), [Error, Ready, Error, Ready, Ready, Error, Skip]);
