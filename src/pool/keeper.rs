@@ -33,6 +33,8 @@ pub(super) enum Chore {
     Settle { connection: Box<Connection>, cancel: Option<JoinHandle<()>>, permit: Option<Permit> },
     /// In an unknown state; `cancel` what it runs first.
     Close { connection: Box<Connection>, cancel: bool, permit: Option<Permit> },
+    /// Idle, with a context that must go.
+    Blank { connection: Box<Connection> },
     /// A new connection is wanted; its place is already counted.
     Connect,
 }
@@ -99,7 +101,20 @@ async fn do_chore(pool: Rc<Pool>, chore: Chore) {
             drop(permit);
             pool.gone();
         }
+        Chore::Blank { connection } => blank(pool, connection, Instant::now()).await,
         Chore::Connect => connect(pool).await,
+    }
+}
+
+/// Takes the context off an idle connection.
+async fn blank(pool: Rc<Pool>, mut connection: Box<Connection>, since: Instant) {
+    let clean = connection.taint != Taint::None;
+    match connection.tell(None, clean).await {
+        Ok(_) => {
+            connection.last_session = None;
+            pool.put_idle_since(connection, since);
+        }
+        Err(_) => pool.gone(),
     }
 }
 
@@ -202,20 +217,11 @@ impl Pool {
                     && now.duration_since(connection.idle_since) > CONTEXT_KEPT
             };
             let Some(at) = idle.iter().position(|connection| stale(connection)) else { return };
-            let Some(mut connection) = idle.remove(at) else { return };
+            let Some(connection) = idle.remove(at) else { return };
             drop(idle);
             let Some(pool) = self.me.upgrade() else { return };
-            spawn_local(async move {
-                let since = connection.idle_since;
-                let clean = connection.taint != Taint::None;
-                match connection.tell(None, clean).await {
-                    Ok(_) => {
-                        connection.last_session = None;
-                        pool.put_idle_since(connection, since);
-                    }
-                    Err(_) => pool.gone(),
-                }
-            });
+            let since = connection.idle_since;
+            spawn_local(blank(pool, connection, since));
         }
     }
 

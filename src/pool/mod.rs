@@ -40,6 +40,9 @@ use stats::PoolStats;
 /// Attempts to tell a connection its context before the statement is refused; each failure closes one connection.
 const TELL_ATTEMPTS: usize = 3;
 
+/// Time-outs below this many milliseconds do not stay on idle connections.
+const HASTY_MS: u64 = 1000;
+
 /// What a pool is made to be; replaced whole on reload.
 #[derive(Debug)]
 pub struct PoolSettings {
@@ -97,6 +100,15 @@ pub struct Pool {
     chores: mpsc::UnboundedSender<Chore>,
     bell: Arc<Bell>,
     me: Weak<Pool>,
+}
+
+/// Whether a context ends statements so soon that telling the connection another one could be ended too: such a one is
+/// taken off at once, lest the next organization meet it.
+fn is_hasty(context: &Context) -> bool {
+    ["statement_timeout", "transaction_timeout", "idle_session_timeout"].iter().any(|name| {
+        let timeout = context.get(name).unwrap_or_default();
+        timeout.trim_end_matches("ms").parse::<u64>().is_ok_and(|ms| ms > 0 && ms < HASTY_MS)
+    })
 }
 
 /// A pinned session's place among those of its pool; given back on drop.
@@ -441,6 +453,10 @@ impl Pool {
         drop(settings);
         if connection.taint == Taint::Close || old || stale {
             self.hand_over(Chore::Close { connection, cancel: false, permit: None });
+            return;
+        }
+        if connection.told.as_ref().is_some_and(is_hasty) {
+            self.hand_over(Chore::Blank { connection });
             return;
         }
         connection.idle_since = since;

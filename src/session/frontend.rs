@@ -384,12 +384,9 @@ impl Session {
         self.skip_to_sync = false;
         self.about_portal = None;
         if self.is_working() {
-            if self.flow.skipping() {
-                self.borrowed.clear();
-            }
-            self.take_names_back(out);
             self.flow.sent_sync();
             out.forward(at..at + size);
+            self.take_names_back(out);
         } else {
             welcome::ready_for_query(Status::Idle, self.to_client.writer());
         }

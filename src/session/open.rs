@@ -10,6 +10,7 @@ use super::{Rest, Running, Session, Signals, Stalled, Thread};
 use crate::auth::Identity;
 use crate::context::{Context, Setting, timeout_ms};
 use crate::event::SessionFacts;
+use crate::guard::TIER_LIMITS;
 use crate::limits::{ResultMeter, Seat};
 use crate::net::ClientStream;
 use crate::pool::{Asker, Pool};
@@ -156,10 +157,18 @@ impl Session {
         settings
     }
 
-    /// Makes the context anew, of the tier now in force and the session's own settings.
+    /// Makes the context anew, of the tier that the session knows and its own settings.
     pub(super) fn remake_context(&mut self) {
-        self.tier = self.seat.limits().tier();
         let base = self.base_context();
         self.asker.context = Context::new(base.into_iter().chain(self.own.iter()));
+    }
+
+    /// Takes over a tier that has changed; limits that the session had lowered for itself are the new tier's again.
+    pub(super) fn refresh_tier(&mut self) {
+        if !self.seat.limits().has_tier(&self.tier) {
+            self.tier = self.seat.limits().tier();
+            self.own.forget(&TIER_LIMITS);
+            self.remake_context();
+        }
     }
 }

@@ -65,9 +65,7 @@ impl Session {
         if self.is_working() {
             return true;
         }
-        if !self.seat.limits().has_tier(&self.tier) {
-            self.remake_context();
-        }
+        self.refresh_tier();
         if let Some(lease) = &mut self.lease {
             let same = lease.told.as_ref() == Some(&self.asker.context);
             return same && self.pool.resume_at_once(lease, &self.asker);

@@ -38,6 +38,11 @@ impl OwnSettings {
         self.values.clone_from(&self.first);
     }
 
+    /// Forgets what the session has made of these.
+    pub(super) fn forget(&mut self, names: &[&str]) {
+        self.values.retain(|name, _| !names.contains(&&**name));
+    }
+
     /// Every setting that the session has made its own, or has touched.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
         let mut names: Vec<_> = self.values.keys().chain(&self.touched).cloned().collect();

@@ -78,7 +78,8 @@ impl Session {
                 let message = format!("prepared statement \"{name}\" already exists");
                 return Err(Refusal::new(Kind::DuplicateStatement, message));
             }
-            if !known && name.starts_with(OUR_NAMES) {
+            // Lent under such a name, it would meet the statement of somebody else.
+            if name.starts_with(OUR_NAMES) {
                 let message = format!("prepared statement \"{name}\" does not exist");
                 return Err(Refusal::new(Kind::UnknownStatement, message));
             }
@@ -214,14 +215,10 @@ impl Session {
             }
         }
         sql.push_str(&text[sent_to..]);
-        let lent = self.lend_names(&verdict, out);
+        self.lend_names(&verdict, out);
         frame::put_query(out.writer(), &sql);
         self.flow.sent(Owed::Query { as_execute });
-        if lent {
-            self.take_names_back(out);
-            sync(out);
-            self.flow.sent(Owed::Sync { ours: true });
-        }
+        self.take_names_back(out);
         self.watched = Some(Watched { verdict: Arc::clone(&verdict), done: 0, instead });
         self.begin_statement(verdict);
         Ok(())
@@ -271,22 +268,21 @@ impl Session {
     }
 
     /// Puts statements that the client prepared by protocol on the connection under the client's own names, in a batch
-    /// of ours before the text that uses those names; whether there were any.
-    fn lend_names(&mut self, verdict: &Verdict, out: &mut Outgoing<'_>) -> bool {
+    /// of ours before the text that uses those names.
+    fn lend_names(&mut self, verdict: &Verdict, out: &mut Outgoing<'_>) {
         // In a failed transaction nothing can be prepared, and the text will fail whatever it names.
         if self.flow.status() == Status::Failed {
-            return false;
+            return;
         }
         self.put_lent(verdict, true, out);
-        if self.borrowed.is_empty() {
-            return false;
+        if !self.borrowed.is_empty() {
+            sync(out);
+            self.flow.sent(Owed::Sync { ours: true });
         }
-        sync(out);
-        self.flow.sent(Owed::Sync { ours: true });
-        true
     }
 
-    /// As [`Self::lend_names`], inside a batch of the client's: taken back before its Sync.
+    /// As [`Self::lend_names`], inside a batch of the client's: taken back after its Sync, since a failing batch skips
+    /// what stands before it.
     pub(super) fn lend_names_in_batch(&mut self, verdict: &Verdict, out: &mut Outgoing<'_>) {
         if !verdict.changes_nothing() {
             self.put_lent(verdict, false, out);
@@ -307,12 +303,17 @@ impl Session {
         }
     }
 
-    /// Closes on the connection what was lent to it.
+    /// Closes on the connection what was lent to it, in a batch of ours.
     pub(super) fn take_names_back(&mut self, out: &mut Outgoing<'_>) {
+        if self.borrowed.is_empty() {
+            return;
+        }
         for name in std::mem::take(&mut self.borrowed) {
             super::frontend::put_named(out.writer(), frontend::CLOSE, &name);
             self.flow.sent(Owed::Close { ours: true });
         }
+        sync(out);
+        self.flow.sent(Owed::Sync { ours: true });
     }
 
     /// A watched text has been answered: what its statements did to the session's names is done here too.
