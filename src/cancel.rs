@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     fn signals() -> Arc<Signals> {
-        Arc::new(Signals::new(u64::MAX))
+        Arc::new(Signals::new(crate::ids::OrgId::new("acme").unwrap(), u64::MAX))
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::data_thread::{Here, beside};
 use crate::auth::Identity;
-use crate::config::OnExpiry;
+use crate::config::{OnExpiry, PoolMode};
 use crate::event::{Event, SessionFacts};
 use crate::handshake::{self, Desk, Greeted, Login};
 use crate::net::{ClientStream, Ticket};
@@ -118,7 +118,7 @@ fn seat(here: &Here, login: Box<Login>, identity: Identity, tenant: &Tenant) -> 
         OnExpiry::Disconnect => identity.expires_at(),
         OnExpiry::Keep => u64::MAX,
     };
-    let signals = Arc::new(Signals::new(expires_at));
+    let signals = Arc::new(Signals::new(tenant.org().clone(), expires_at));
     let prepared = (|| {
         let unavailable =
             || Refusal::new(Kind::ShardUnavailable, "the database of this organization is not available now");
@@ -156,6 +156,7 @@ fn seat(here: &Here, login: Box<Login>, identity: Identity, tenant: &Tenant) -> 
         seat,
         signals,
         client: stream,
+        session_mode: tenant.pool_mode() == PoolMode::Session,
         settings,
         cancel_key: registration.key().to_vec(),
     };

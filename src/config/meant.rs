@@ -412,6 +412,8 @@ pub struct Organization {
     pub isolation: Isolation,
     /// Whether it may log in.
     pub status: Status,
+    /// When its server connections return to the pool; `None`: as `pool.pool_mode` says.
+    pub pool_mode: Option<PoolMode>,
 }
 
 /// How an organization is kept apart in the database.

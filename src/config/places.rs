@@ -12,6 +12,7 @@ use super::page::Need;
 use super::policies::names;
 use super::policy::Tiers;
 use super::sections::NAME_BYTES_MAX;
+use super::sections::POOL_MODES;
 use super::table::Table;
 use crate::ids::{OrgId, ShardName, TierName};
 
@@ -251,6 +252,7 @@ fn organization(table: &Table<'_>, known: Option<&BTreeSet<ShardName>>, tiers: O
         shard: table.checked("shard", |text| a_shard(known, text)),
         isolation,
         status: table.word("status", &statuses).unwrap_or_default(),
+        pool_mode: table.word("pool_mode", &POOL_MODES),
     }
 }
 

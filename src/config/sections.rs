@@ -228,13 +228,16 @@ fn setting_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// The words of `pool_mode`, PgBouncer's.
+pub(super) const POOL_MODES: [(&str, PoolMode); 2] =
+    [("transaction", PoolMode::Transaction), ("session", PoolMode::Session)];
+
 pub(super) fn pool(root: &Table<'_>) -> Pool {
     let table = root.table("pool");
     let default = Pool::default();
-    let modes = [("transaction", PoolMode::Transaction), ("session", PoolMode::Session)];
     let idle_transaction = table.seconds("idle_transaction_timeout_s", 0..=YEAR_S);
     let pool = Pool {
-        mode: table.word("pool_mode", &modes).unwrap_or(default.mode),
+        mode: table.word("pool_mode", &POOL_MODES).unwrap_or(default.mode),
         query_wait_timeout: table.seconds("query_wait_timeout_s", 1..=HOUR_S).unwrap_or(default.query_wait_timeout),
         server_lifetime: table.seconds("server_lifetime_s", 1..=YEAR_S).unwrap_or(default.server_lifetime),
         server_idle_timeout: table.seconds("server_idle_timeout_s", 1..=YEAR_S).unwrap_or(default.server_idle_timeout),

@@ -385,6 +385,7 @@ fn organizations_have_what_there_is() {
         shard: Some(ShardName::new("shard_1")),
         isolation: Isolation::Row,
         status: Status::Suspended,
+        pool_mode: None,
     };
     assert_eq!(config.organizations.get(&OrgId::new("acme.eu:1").unwrap()), Some(&expected));
     assert_eq!(config.directory.unknown_organizations, UnknownOrganizations::Refuse);

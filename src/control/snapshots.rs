@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::load::read_secret;
 use crate::auth::Throttle;
 use crate::cancel::Registry;
-use crate::config::{Config, Shard, TlsFiles};
+use crate::config::{Config, Shard, Status, TlsFiles};
 use crate::event::{Event, Observer, OrgObserver, StatementClass, StatementDone};
 use crate::guard::Guard;
 use crate::handshake::{Door, KeyRing, Reserved};
@@ -22,6 +22,7 @@ use crate::limits::Limits;
 use crate::net::Caps;
 use crate::net::tls::ServerTls;
 use crate::server::ConnectSpec;
+use crate::session::Signal;
 use crate::tenant::Directory;
 
 /// Something that the configuration names cannot be used.
@@ -130,6 +131,11 @@ impl Snapshots {
             let tiers = &config.tiers;
             let name = own.unwrap_or(&current.name);
             tiers.tiers.get(name).or_else(|| tiers.tiers.get(&tiers.default)).cloned()
+        });
+        self.registry.each(|signals| {
+            if config.organizations.get(signals.org()).is_some_and(|own| own.status == Status::Suspended) {
+                signals.raise(Signal::Suspended);
+            }
         });
         self.config.store(Arc::new(config));
         unusable

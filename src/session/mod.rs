@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::auth::Identity;
-use crate::config::{Config, ContextNames, PoolMode, Tier};
+use crate::config::{Config, ContextNames, Tier};
 use crate::event::{Observer, OrgObserver, SessionFacts, StatementClass};
 use crate::guard::{Guard, Rights, Verdict};
 use crate::limits::{ResultMeter, Seat};
@@ -67,8 +67,6 @@ pub struct Thread {
     pub statement_bytes_max: usize,
     /// How long a session may keep a server connection without using it.
     pub idle_pin_timeout: Duration,
-    /// Leases are kept to the end of the session.
-    pub session_mode: bool,
 }
 
 impl Thread {
@@ -83,7 +81,6 @@ impl Thread {
             idle_transaction_timeout: config.pool.idle_transaction_timeout,
             statement_bytes_max: config.guard.statement_bytes_max,
             idle_pin_timeout: config.pool.idle_pin_timeout,
-            session_mode: config.pool.mode == PoolMode::Session,
         }
     }
 }
@@ -134,6 +131,8 @@ pub struct Session {
     /// DISCARD ALL, at the front of `from_client`, has been done but for its answer.
     reset_done: bool,
 
+    /// Leases are kept to the end of the session.
+    session_mode: bool,
     /// Why the lease is kept beyond its transaction.
     pin: Option<Pin>,
     /// Something may have been left on the server connection that does not move: it must be asked at the safe point.

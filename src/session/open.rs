@@ -34,6 +34,8 @@ pub struct Opening {
     pub signals: Arc<Signals>,
     /// Its client, which waits for the answer to its login.
     pub client: ClientStream,
+    /// Whether it keeps a server connection to its end.
+    pub session_mode: bool,
     /// The settings it asked for at start-up; the guard has allowed them.
     pub settings: Vec<(String, String)>,
     /// The secret that the client shows to cancel.
@@ -68,7 +70,7 @@ impl Opening {
     }
 
     fn into_session(self) -> Session {
-        let Self { thread, pool, facts, identity, seat, signals, client, settings, .. } = self;
+        let Self { thread, pool, facts, identity, seat, signals, client, settings, session_mode, .. } = self;
         let tier = seat.limits().tier();
         let own = OwnSettings::at_start(&settings);
         let rights = thread.guard.load().rights(identity.roles(), identity.permissions());
@@ -104,6 +106,7 @@ impl Opening {
             borrowed: Vec::new(),
             about_portal: None,
             reset_done: false,
+            session_mode,
             pin: None,
             ask_state: false,
             meter: ResultMeter::default(),

@@ -67,7 +67,7 @@ impl Session {
 
     /// In session mode every lease is kept; how many there can be is the pool's size.
     pub(super) fn pin_for_session_mode(&mut self) {
-        if self.thread.session_mode && self.pin.is_none() {
+        if self.session_mode && self.pin.is_none() {
             self.pin = Some(Pin { reason: PinReason::SessionMode, _org: None, _pool: None });
         }
     }

@@ -238,6 +238,9 @@ impl Session {
 
     /// Why the session is to end at its next safe point, if it is.
     pub(super) fn ending(&self) -> Option<Refusal> {
+        if self.signals.is_raised(Signal::Suspended) {
+            return Some(Refusal::new(Kind::OrganizationSuspended, "this organization is suspended"));
+        }
         if self.signals.is_raised(Signal::Expired) {
             return Some(Refusal::new(Kind::TokenExpired, "the token of this session has expired"));
         }

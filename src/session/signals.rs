@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use crate::ids::OrgId;
+
 /// One thing to tell a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -20,11 +22,14 @@ pub enum Signal {
     Drain = 1 << 3,
     /// An operator ends it: now.
     Kill = 1 << 4,
+    /// Its organization may not be served any more: end at the next safe point.
+    Suspended = 1 << 5,
 }
 
 /// A session's letter box. Raising a signal wakes the session; signals of one kind are one.
 #[derive(Debug)]
 pub struct Signals {
+    org: OrgId,
     raised: AtomicU8,
     waker: Mutex<Option<Waker>>,
     /// From when the deadline counts.
@@ -36,15 +41,21 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// An empty letter box of a session whose token expires at `expires_at` (seconds since the epoch).
-    pub fn new(expires_at: u64) -> Self {
+    /// An empty letter box of a session of `org` whose token expires at `expires_at` (seconds since the epoch).
+    pub fn new(org: OrgId, expires_at: u64) -> Self {
         Self {
+            org,
             raised: AtomicU8::new(0),
             waker: Mutex::new(None),
             born: Instant::now(),
             deadline_ms: AtomicU64::new(u64::MAX),
             expires_at,
         }
+    }
+
+    /// Whose session it is.
+    pub fn org(&self) -> &OrgId {
+        &self.org
     }
 
     /// Raises `signal` and wakes the session.
@@ -99,9 +110,13 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn acme() -> OrgId {
+        OrgId::new("acme").expect("a name")
+    }
+
     #[test]
     fn a_signal_is_taken_once() {
-        let signals = Signals::new(u64::MAX);
+        let signals = Signals::new(acme(), u64::MAX);
         signals.raise(Signal::Cancel);
         signals.raise(Signal::Cancel);
         signals.raise(Signal::Drain);
@@ -110,7 +125,7 @@ mod tests {
 
     #[test]
     fn time_raises_overdue_and_expired() {
-        let signals = Signals::new(100);
+        let signals = Signals::new(acme(), 100);
         let now = Instant::now();
         signals.set_deadline(Some(now + Duration::from_secs(5)));
         signals.look_at_clock(now, 99);

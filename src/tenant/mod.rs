@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::auth::Identity;
-use crate::config::{Config, Isolation, Organization, Status, Tier, Tiers, UnknownOrganizations};
+use crate::config::{Config, Isolation, Organization, PoolMode, Status, Tier, Tiers, UnknownOrganizations};
 use crate::ids::{OrgId, ShardName, TierName};
 use crate::refusal::{Kind, Refusal};
 
@@ -19,6 +19,7 @@ use placement::Placement;
 pub struct Directory {
     organizations: BTreeMap<OrgId, Organization>,
     unknown: UnknownOrganizations,
+    pool_mode: PoolMode,
     tiers: Tiers,
     placement: Placement,
     databases: HashMap<ShardName, String>,
@@ -31,6 +32,7 @@ pub struct Tenant {
     tier: Arc<Tier>,
     shard: ShardName,
     isolation: Isolation,
+    pool_mode: PoolMode,
 }
 
 impl Tenant {
@@ -53,6 +55,11 @@ impl Tenant {
     pub fn isolation(&self) -> Isolation {
         self.isolation
     }
+
+    /// When its server connections return to the pool.
+    pub fn pool_mode(&self) -> PoolMode {
+        self.pool_mode
+    }
 }
 
 impl Directory {
@@ -61,6 +68,7 @@ impl Directory {
         Self {
             organizations: config.organizations.clone(),
             unknown: config.directory.unknown_organizations,
+            pool_mode: config.pool.mode,
             tiers: config.tiers.clone(),
             placement: Placement::new(&config.shards, &config.sharding),
             databases: config.shards.iter().map(|shard| (shard.name.clone(), shard.database.clone())).collect(),
@@ -83,6 +91,7 @@ impl Directory {
             tier: self.tier(own, identity.tier())?,
             shard,
             isolation: own.map(|own| own.isolation).unwrap_or_default(),
+            pool_mode: own.and_then(|own| own.pool_mode).unwrap_or(self.pool_mode),
         })
     }
 

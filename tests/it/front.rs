@@ -68,7 +68,10 @@ where
 /// Lets a client in, and waits until it has gone.
 async fn let_in(mut login: Login) {
     let registration = Registry::new()
-        .register(login.protocol, Arc::new(partywall::session::Signals::new(u64::MAX)))
+        .register(
+            login.protocol,
+            Arc::new(partywall::session::Signals::new(partywall::ids::OrgId::new("acme").expect("a name"), u64::MAX)),
+        )
         .expect("a number");
     let mut bytes = Vec::new();
     welcome::authentication_ok(&mut bytes);
