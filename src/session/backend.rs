@@ -51,6 +51,9 @@ impl Session {
                 }
                 self.server_rest.bytes -= bytes;
                 at += bytes;
+                if self.server_rest.bytes == 0 && std::mem::take(&mut self.locals_due) {
+                    self.pass_locals(out);
+                }
                 continue;
             }
             let Some(header) = frame::header(&data[at..])? else { break };
@@ -180,8 +183,10 @@ impl Session {
         if self.flow.has_undone() {
             self.undo();
         }
-        while let Some(bytes) = self.flow.take_local() {
-            out.inject(&bytes);
+        // A reply made here in the middle of a message would be read as its rest.
+        self.locals_due = self.server_rest.bytes > 0;
+        if !self.locals_due {
+            self.pass_locals(out);
         }
         if tag == backend::READY_FOR_QUERY && !self.flow.owes() {
             self.end_watched();
@@ -210,6 +215,13 @@ impl Session {
             }
             backend::ROW_DESCRIPTION => instead.is_some(),
             _ => false,
+        }
+    }
+
+    /// Passes on the replies made here that are due.
+    fn pass_locals(&mut self, out: &mut Outgoing<'_>) {
+        while let Some(bytes) = self.flow.take_local() {
+            out.inject(&bytes);
         }
     }
 

@@ -24,6 +24,7 @@ impl Session {
         self.from_server = Vec::new();
         self.to_server = Default::default();
         self.server_rest = Rest::default();
+        self.locals_due = false;
         self.client_rest.forward = false;
         self.cut = None;
         self.watched = None;

@@ -115,6 +115,8 @@ pub struct Session {
     from_server: Vec<u8>,
     to_server: Pending,
     server_rest: Rest,
+    /// Replies made here wait for the end of the server's current message.
+    locals_due: bool,
     flow: Flow<Undo>,
 
     names: Names,

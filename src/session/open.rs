@@ -98,6 +98,7 @@ impl Opening {
             from_server: Vec::new(),
             to_server: Pending::default(),
             server_rest: Rest::default(),
+            locals_due: false,
             flow: Flow::default(),
             names: Names::default(),
             skip_to_sync: false,

@@ -11,7 +11,7 @@ mod guard;
 mod demo;
 mod docker;
 mod policies;
-mod session;
+mod isolation;
 mod server_login;
 mod support;
 mod walls;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// How a stretch of wire treats what passes.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +32,9 @@ pub struct Dribble {
     /// Where to connect instead.
     pub address: SocketAddr,
     manner: Arc<[AtomicUsize; 3]>,
+    /// Bytes that the newest connection has passed, up and down.
+    passed: Arc<[AtomicUsize; 2]>,
+    cut: Arc<Notify>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -41,15 +45,33 @@ impl Dribble {
         let address = listener.local_addr().expect("an address");
         let shared: Arc<[AtomicUsize; 3]> = Arc::default();
         let held = Arc::clone(&shared);
+        let (passed, cut) = (Arc::<[AtomicUsize; 2]>::default(), Arc::new(Notify::new()));
+        let (count, cutting) = (Arc::clone(&passed), Arc::clone(&cut));
         let task = tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
                 let manner = [0, 1, 2].map(|at| held[at].load(Ordering::SeqCst));
-                tokio::spawn(pass(near, to, manner));
+                let (count, cutting) = (Arc::clone(&count), Arc::clone(&cutting));
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = pass(near, to, manner, &count) => {}
+                        () = cutting.notified() => {}
+                    }
+                });
             }
         });
-        let dribble = Self { address, manner: shared, task };
+        let dribble = Self { address, manner: shared, passed, cut, task };
         dribble.behave(manner);
         dribble
+    }
+
+    /// How many bytes the newest connection has passed, up and down.
+    pub fn passed(&self) -> (usize, usize) {
+        (self.passed[0].load(Ordering::SeqCst), self.passed[1].load(Ordering::SeqCst))
+    }
+
+    /// Cuts all connections that there are.
+    pub fn cut_all(&self) {
+        self.cut.notify_waiters();
     }
 
     /// Treats connections that come from now on so.
@@ -67,7 +89,10 @@ impl Drop for Dribble {
     }
 }
 
-async fn pass(near: TcpStream, to: SocketAddr, [piece, up, down]: [usize; 3]) {
+async fn pass(near: TcpStream, to: SocketAddr, [piece, up, down]: [usize; 3], passed: &[AtomicUsize; 2]) {
+    for count in passed {
+        count.store(0, Ordering::SeqCst);
+    }
     let Ok(far) = TcpStream::connect(to).await else { return };
     for stream in [&near, &far] {
         stream.set_nodelay(true).expect("a socket option");
@@ -75,13 +100,13 @@ async fn pass(near: TcpStream, to: SocketAddr, [piece, up, down]: [usize; 3]) {
     let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
     // When one way has been cut, both sides are closed by dropping all halves.
     tokio::select! {
-        () = carry(near_in, far_out, piece, up) => {}
-        () = carry(far_in, near_out, piece, down) => {}
+        () = carry(near_in, far_out, piece, up, &passed[0]) => {}
+        () = carry(far_in, near_out, piece, down, &passed[1]) => {}
     }
 }
 
 /// Carries up to `limit` bytes; returns at the limit, or when either side has ended.
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, piece: usize, mut limit: usize) {
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, piece: usize, mut limit: usize, passed: &AtomicUsize) {
     let mut buffer = vec![0; piece.min(65_536)];
     while limit > 0 {
         let room = buffer.len().min(limit);
@@ -90,6 +115,7 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, piece: usize, mu
             return;
         }
         limit -= count;
+        passed.fetch_add(count, Ordering::SeqCst);
         // Lets the receiver see this piece by itself.
         tokio::task::yield_now().await;
     }

@@ -8,12 +8,14 @@ pub mod dribble;
 pub mod proxy;
 pub mod random;
 pub mod raw;
+pub mod scripted;
 pub mod shard;
 
 pub use dribble::Dribble;
 pub use proxy::{Plan, Proxy};
 pub use random::{Random, seed};
 pub use raw::{Message, Raw, Wire};
+pub use scripted::{Act, Scripted};
 pub use shard::{ORGANIZATIONS, Shard};
 
 use std::time::Duration;
@@ -39,8 +41,17 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     soon(what, work).await;
 }
 
-/// A size of a test: `full` unless PARTYWALL_TEST_SCALE (a fraction, such as 0.1) says otherwise.
+/// The part of its full size that a test runs at: a tenth, unless PARTYWALL_TEST_SCALE says otherwise (1 is all of it).
+fn scale() -> f64 {
+    std::env::var("PARTYWALL_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(0.1)
+}
+
+/// A size of a test that is `full` at full scale.
 pub fn scaled(full: usize) -> usize {
-    let scale = std::env::var("PARTYWALL_TEST_SCALE").ok().and_then(|text| text.parse::<f64>().ok());
-    ((full as f64 * scale.unwrap_or(1.0)) as usize).max(1)
+    ((full as f64 * scale()) as usize).max(1)
+}
+
+/// The step from one case of a test to its next: 1 at full scale.
+pub fn stride() -> usize {
+    (1.0 / scale()).ceil().clamp(1.0, 1000.0) as usize
 }

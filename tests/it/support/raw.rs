@@ -2,10 +2,11 @@
 
 use std::net::SocketAddr;
 
+use postgres_protocol::authentication::sasl::{ChannelBinding, ScramSha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::soon;
+use super::{Shard, soon};
 
 /// Messages of a client, one after another.
 #[derive(Debug, Clone, Default)]
@@ -208,10 +209,20 @@ impl Raw {
         Self::log_in_with(address, token, &[]).await
     }
 
+    /// A session, or nothing where the connection ends before the login does.
+    pub async fn try_log_in(address: SocketAddr, token: &str) -> Option<Self> {
+        let mut raw = Self::dial(address).await;
+        raw.send(Wire::startup(&[("user", "ada"), ("database", Shard::DATABASE)])).await;
+        raw.message().await.filter(|message| message.tag == b'R')?;
+        raw.send(Wire::new().password(token)).await;
+        raw.until_ready().await.last().filter(|message| message.tag == b'Z')?;
+        Some(raw)
+    }
+
     /// A session, with more start-up parameters.
     pub async fn log_in_with(address: SocketAddr, token: &str, more: &[(&str, &str)]) -> Self {
         let mut raw = Self::dial(address).await;
-        let own = [("user", "ada"), ("database", super::Shard::DATABASE)];
+        let own = [("user", "ada"), ("database", Shard::DATABASE)];
         raw.send(Wire::startup(&[&own, more].concat())).await;
         assert_eq!(raw.message().await.map(|message| message.tag), Some(b'R'), "a password is asked for");
         raw.send(Wire::new().password(token)).await;
@@ -221,6 +232,31 @@ impl Raw {
         let (pid, key) = key.body.split_at(4);
         raw.cancel_key = (u32::from_be_bytes(pid.try_into().expect("four bytes")), key.to_vec());
         raw
+    }
+
+    /// A session of the shared role on the server itself, past the proxy, told that it is `org`'s.
+    pub async fn past_the_proxy(shard: &Shard, org: &str) -> Self {
+        let mut raw = Self::dial(([127, 0, 0, 1], shard.cluster.port()).into()).await;
+        raw.send(Wire::startup(&[("user", Shard::USER), ("database", Shard::DATABASE)])).await;
+        raw.prove(&shard.password).await;
+        raw.until_ready().await;
+        raw.query(&format!("SET app.current_org_id = '{org}'")).await;
+        raw
+    }
+
+    /// Answers a server's SCRAM-SHA-256.
+    async fn prove(&mut self, password: &str) {
+        assert_eq!(self.message().await.map(|message| message.tag), Some(b'R'), "SASL is asked for");
+        let mut scram = ScramSha256::new(password.as_bytes(), ChannelBinding::unsupported());
+        let first = scram.message();
+        let length = (first.len() as u32).to_be_bytes();
+        let body = [&cstr("SCRAM-SHA-256"), &length[..], first].concat();
+        self.send(Wire::new().message(b'p', &body)).await;
+        let challenge = self.message().await.expect("a challenge");
+        scram.update(&challenge.body[4..]).expect("a sound challenge");
+        self.send(Wire::new().message(b'p', scram.message())).await;
+        let proof = self.message().await.expect("a proof");
+        scram.finish(&proof.body[4..]).expect("the server knows the password too");
     }
 
     /// Sends bytes; a peer that has gone is noticed when reading.

@@ -1,4 +1,11 @@
-//! A session through the whole proxy: smoke, before anything cleverer.
+//! The crown: between two organizations on one server connection nothing passes, whatever happens to either.
+
+mod context;
+
+mod cut;
+mod leftovers;
+mod prepared;
+mod turns;
 
 use crate::support::{Proxy, Shard};
 
