@@ -69,7 +69,7 @@ async fn serve(here: Rc<Here>, stream: TcpStream, peer: SocketAddr, ticket: Tick
 }
 
 /// A session with its place in the registry, or nothing when the client has heard a no.
-async fn log_in(here: &Here, login: Box<Login>) -> Option<(Session, crate::cancel::Registration)> {
+async fn log_in(here: &Here, login: Box<Login>) -> Option<(Box<Session>, crate::cancel::Registration)> {
     let snapshots = &here.snapshots;
     let (directory, keys) = (snapshots.directory.load_full(), Arc::clone(&snapshots.keys));
     let desk = Desk { keys: &keys, throttle: &snapshots.throttle, directory: &directory };

@@ -24,6 +24,12 @@ use crate::session::Thread;
 /// Threads that judge long statements, for each data thread.
 const JUDGES_MAX: usize = 2;
 
+/// How often the end is looked for when the proxy stops.
+const ENDED_LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// How long cancelling what the last sessions left running may take when the proxy stops.
+const CANCELS: Duration = Duration::from_secs(5);
+
 /// What one data thread works with.
 pub(super) struct Here {
     pub(super) snapshots: Arc<Snapshots>,
@@ -107,8 +113,15 @@ async fn serve(
     // No client is accepted any more; the sessions go on to their ends.
     drop(listener);
     while !here.snapshots.registry.is_empty() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(ENDED_LOOK_EVERY).await;
     }
+    // What a session left running is being cancelled: the server would go on with it for nobody.
+    let cancels = async {
+        while !here.pools.are_at_rest() {
+            tokio::time::sleep(ENDED_LOOK_EVERY).await;
+        }
+    };
+    let _ = tokio::time::timeout(CANCELS, cancels).await;
 }
 
 /// The pools of one data thread, one a shard.
@@ -122,6 +135,11 @@ impl Pools {
     /// The pool of a shard; none when a reload has taken the shard away.
     pub(super) fn get(&self, shard: &ShardName) -> Option<Rc<Pool>> {
         self.open.borrow().get(shard).cloned()
+    }
+
+    /// Whether no pool cancels or closes anything.
+    fn are_at_rest(&self) -> bool {
+        self.open.borrow().values().all(|pool| pool.is_at_rest())
     }
 
     /// Opens, changes and gives up pools as the plans say. A pool that is given up lives as long as its sessions.

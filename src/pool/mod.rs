@@ -189,6 +189,11 @@ impl Pool {
         Rc::clone(&self.parameters.borrow())
     }
 
+    /// Whether every connection is idle or being opened: none is lent, cancelled or closed.
+    pub fn is_at_rest(&self) -> bool {
+        self.open.get() == self.idle.borrow().len() + self.connecting.get()
+    }
+
     /// The numbers of this pool.
     pub fn stats(&self) -> &Arc<PoolStats> {
         &self.stats

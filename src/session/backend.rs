@@ -259,7 +259,7 @@ impl Session {
     fn note_parameter(&mut self, body: &[u8]) {
         let Some(lease) = &mut self.lease else { return };
         lease.note_parameter(body);
-        self.heard.clone_from(&lease.server.parameters);
+        self.heard = self.thread.shared(&lease.server.parameters);
     }
 
     /// Ends the session's wait for a server that is gone: see [`super::lost`].

@@ -24,6 +24,7 @@ pub use run::run;
 pub use signals::{Signal, Signals};
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,10 +52,18 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// How much longer than its tier's time a statement may run before the proxy ends it: the server's own timeout is first.
 const OVERDUE_AFTER: Duration = Duration::from_secs(1);
 
+/// How many different reports of settings are looked through for one that is the same.
+const REPORTED_KEPT: usize = 8;
+
+/// The settings that a server reports, with their values.
+type Reported = Rc<[(String, String)]>;
+
 /// What the sessions of one data thread share.
 pub struct Thread {
     buffer: RefCell<Box<[u8]>>,
     scratch: RefCell<Vec<u8>>,
+    /// What servers have reported of their settings lately, the latest first.
+    reported: RefCell<VecDeque<Reported>>,
     /// The guard in force.
     pub guard: Arc<ArcSwap<Guard>>,
     /// The settings that carry the context.
@@ -75,6 +84,7 @@ impl Thread {
         Self {
             buffer: RefCell::new(vec![0; BUFFER_BYTES].into()),
             scratch: RefCell::default(),
+            reported: RefCell::default(),
             guard,
             names: Arc::new(config.context.clone()),
             observer,
@@ -82,6 +92,20 @@ impl Thread {
             statement_bytes_max: config.guard.statement_bytes_max,
             idle_pin_timeout: config.pool.idle_pin_timeout,
         }
+    }
+
+    /// `parameters`, in one copy for all sessions to which they have been reported: most have heard the same.
+    fn shared(&self, parameters: &[(String, String)]) -> Reported {
+        let mut known = self.reported.borrow_mut();
+        match known.iter().position(|one| **one == *parameters) {
+            Some(0) => {}
+            Some(at) => known.swap(0, at),
+            None => {
+                known.truncate(REPORTED_KEPT - 1);
+                known.push_front(parameters.into());
+            }
+        }
+        Rc::clone(&known[0])
     }
 }
 
@@ -100,7 +124,7 @@ pub struct Session {
     asker: Asker,
     own: OwnSettings,
     /// The reported settings as the client last heard them.
-    heard: Vec<(String, String)>,
+    heard: Reported,
 
     client: ClientStream,
     /// What has been read of the client and could not be sent on yet.

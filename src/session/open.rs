@@ -43,7 +43,7 @@ pub struct Opening {
 }
 
 /// A session that is ready to run, or a client and why it gets none.
-pub type Opened = Result<Session, Box<(ClientStream, Refusal)>>;
+pub type Opened = Result<Box<Session>, Box<(ClientStream, Refusal)>>;
 
 impl Opening {
     /// Answers the login: AuthenticationOk, the settings as they are for this session, the cancel key, ReadyForQuery.
@@ -58,10 +58,10 @@ impl Opening {
             Ok(parameters) => parameters,
             Err(refusal) => return Err(Box::new((session.client, refusal.fatal()))),
         };
-        session.heard = parameters;
+        session.heard = session.thread.shared(&parameters);
         let out = session.to_client.writer();
         welcome::authentication_ok(out);
-        for (name, value) in &session.heard {
+        for (name, value) in session.heard.iter() {
             welcome::parameter_status(name, value, out);
         }
         welcome::backend_key_data(number, &key, out);
@@ -69,14 +69,14 @@ impl Opening {
         Ok(session)
     }
 
-    fn into_session(self) -> Session {
+    fn into_session(self) -> Box<Session> {
         let Self { thread, pool, facts, identity, seat, signals, client, settings, session_mode, .. } = self;
         let tier = seat.limits().tier();
         let own = OwnSettings::at_start(&settings);
         let rights = thread.guard.load().rights(identity.roles(), identity.permissions());
         let asker = Asker { session: facts.session, line: pool.line(seat.limits()), context: Context::new([]) };
         let org = thread.observer.organization(&facts.org);
-        let mut session = Session {
+        let mut session = Box::new(Session {
             thread,
             pool,
             facts,
@@ -88,7 +88,7 @@ impl Opening {
             tier,
             asker,
             own,
-            heard: Vec::new(),
+            heard: Rc::from([]),
             client,
             from_client: Vec::new(),
             to_client: Pending::default(),
@@ -113,7 +113,7 @@ impl Opening {
             meter: ResultMeter::default(),
             cut: None,
             statement: Running::default(),
-        };
+        });
         session.remake_context();
         session
     }

@@ -28,7 +28,7 @@ const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
 /// Serves the session to its end, and tells the observers of that end, once.
 ///
 /// Dropping the future closes the client's connection; a lease it held is closed too, after a cancel of what runs on it.
-pub async fn run(mut session: Session) -> CloseReason {
+pub async fn run(mut session: Box<Session>) -> CloseReason {
     let opened = Instant::now();
     session.thread.observer.event(&Event::SessionOpened(Arc::clone(&session.facts)));
     let end = loop {
@@ -76,14 +76,14 @@ impl Session {
     }
 
     fn begin_lease(&mut self, lease: Lease) {
-        if lease.is_fresh() && lease.server.parameters != self.heard {
+        if lease.is_fresh() && *lease.server.parameters != *self.heard {
             for (name, value) in &lease.server.parameters {
                 let known = self.heard.iter().any(|(other, heard)| other == name && heard == value);
                 if !known {
                     welcome::parameter_status(name, value, self.to_client.writer());
                 }
             }
-            self.heard.clone_from(&lease.server.parameters);
+            self.heard = self.thread.shared(&lease.server.parameters);
         }
         self.lease = Some(lease);
     }
@@ -309,7 +309,10 @@ impl Session {
             });
         }
         if self.flow.owes() {
-            self.statement = Running { since: Some(Instant::now()), class: ended.class, ..Running::default() };
+            // The next one of a pipeline begins now, and its clock with it.
+            let now = Instant::now();
+            self.statement = Running { since: Some(now), class: ended.class, ..Running::default() };
+            self.signals.set_deadline(Some(now + self.tier.query_timeout + super::OVERDUE_AFTER));
         }
     }
 
