@@ -6,6 +6,7 @@
 )]
 
 mod cluster;
+mod door;
 mod front;
 mod guard;
 mod demo;

@@ -12,7 +12,7 @@ pub mod scripted;
 pub mod shard;
 
 pub use dribble::Dribble;
-pub use proxy::{Plan, Proxy};
+pub use proxy::{Files, Plan, Proxy};
 pub use random::{Random, seed};
 pub use raw::{Message, Raw, Wire};
 pub use scripted::{Act, Scripted};

@@ -52,6 +52,7 @@ pub struct Plan {
     lines: Vec<(String, String)>,
     /// Whole sections.
     more: String,
+    files: Vec<(String, String)>,
     tls: bool,
 }
 
@@ -82,6 +83,13 @@ impl Plan {
     #[must_use]
     pub fn option(mut self, section: &str, line: &str) -> Self {
         self.lines.push((section.to_owned(), line.to_owned()));
+        self
+    }
+
+    /// One more file beside the configuration.
+    #[must_use]
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.push((name.to_owned(), text.to_owned()));
         self
     }
 
@@ -143,6 +151,9 @@ impl Plan {
         }
         for (at, shard) in self.shards.iter().enumerate() {
             files.put(&format!("shard_{}.password", at + 1), &shard.password);
+        }
+        for (name, text) in &self.files {
+            files.put(name, text);
         }
         files.put("partywall.toml", &self.text(port, admin_port));
         files
@@ -240,6 +251,7 @@ impl Proxy {
             tiers: TIERS.to_owned(),
             lines: Vec::new(),
             more: String::new(),
+            files: Vec::new(),
             tls: false,
         };
         plan.and_port(port, password)
