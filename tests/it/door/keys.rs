@@ -81,7 +81,8 @@ async fn issuer(body: String) -> (String, u16, Arc<AtomicU8>) {
             let (acceptor, body, mood) = (acceptor.clone(), body.clone(), shown.load(Ordering::SeqCst));
             tokio::spawn(async move {
                 let mut stream = acceptor.accept(stream).await.ok()?;
-                stream.read(&mut [0; 4096]).await.ok()?;
+                let asked = stream.read(&mut [0; 4096]).await.ok()?;
+                assert!(asked > 0, "a request");
                 let body = match mood {
                     0 => body,
                     1 => "x".repeat(10 << 20),
