@@ -35,12 +35,14 @@ pub(super) enum Chore {
     Close { connection: Box<Connection>, cancel: bool, permit: Option<Permit> },
     /// Idle, with a context that must go.
     Blank { connection: Box<Connection> },
+    /// Clean, but too old, unused, or one too many.
+    Retire(Box<Connection>),
     /// A new connection is wanted; its place is already counted.
     Connect,
 }
 
 /// The state of the shard as this pool sees it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Health {
     /// No connection has been tried yet.
     Starting,
@@ -48,6 +50,8 @@ pub(super) enum Health {
     Up,
     /// They cannot, and why.
     Down(String),
+    /// They could, but must not: the shard is not fit to be served, and why.
+    Unfit(String),
 }
 
 /// Runs `pool` until nobody holds it any more.
@@ -89,7 +93,8 @@ async fn do_chore(pool: Rc<Pool>, chore: Chore) {
                 Ok(()) => pool.put_idle(connection),
                 Err(error) => {
                     tracing::debug!(shard = %pool.stats.shard, %error, "server connection closed after a cancel");
-                    pool.gone();
+                    pool.doubt();
+                    pool.discarded();
                 }
             }
         }
@@ -99,6 +104,10 @@ async fn do_chore(pool: Rc<Pool>, chore: Chore) {
             }
             connection.close().await;
             drop(permit);
+            pool.discarded();
+        }
+        Chore::Retire(connection) => {
+            connection.close().await;
             pool.gone();
         }
         Chore::Blank { connection } => blank(pool, connection, Instant::now()).await,
@@ -114,7 +123,10 @@ async fn blank(pool: Rc<Pool>, mut connection: Box<Connection>, since: Instant) 
             connection.last_session = None;
             pool.put_idle_since(connection, since);
         }
-        Err(_) => pool.gone(),
+        Err(_) => {
+            pool.doubt();
+            pool.discarded();
+        }
     }
 }
 
@@ -132,8 +144,10 @@ async fn connect(pool: Rc<Pool>) {
         }
         Err(error) => {
             pool.stats.connect_failures_total.fetch_add(1, Ordering::Relaxed);
-            pool.gone();
+            // First the pause, so that those who wait do not try at once.
+            pool.open.set(pool.open.get() - 1);
             pool.failed(&error);
+            pool.dispatch();
         }
     }
 }
@@ -144,6 +158,8 @@ impl Pool {
         let was_up = matches!(&*self.health.borrow(), Health::Up);
         *self.parameters.borrow_mut() = parameters.into();
         self.back_off.set(Duration::ZERO);
+        self.retry_at.set(Instant::now());
+        self.doubtful.set(false);
         if !was_up {
             *self.health.borrow_mut() = Health::Up;
             self.stats.up.store(1, Ordering::Relaxed);
@@ -153,16 +169,21 @@ impl Pool {
 
     /// Waits before the next attempt; where no connection is left, the shard is down and nobody need wait for it.
     fn failed(&self, error: &server::ConnectError) {
-        let back_off = (self.back_off.get() * 2).clamp(BACK_OFF.0, BACK_OFF.1);
-        self.back_off.set(back_off);
-        self.retry_at.set(Instant::now() + back_off);
+        let now = Instant::now();
+        if now >= self.retry_at.get() {
+            // Attempts that were under way together fail together, and are one failure.
+            let back_off = (self.back_off.get() * 2).clamp(BACK_OFF.0, BACK_OFF.1);
+            self.back_off.set(back_off);
+            self.retry_at.set(now + back_off);
+        }
         if self.open.get() > self.connecting.get() && error.unfit().is_none() {
             tracing::warn!(shard = %self.stats.shard, %error, "cannot open another server connection");
             return;
         }
         let why = error.to_string();
-        let news = !matches!(&*self.health.borrow(), Health::Down(known) if *known == why);
-        *self.health.borrow_mut() = Health::Down(why.clone());
+        let health = if error.unfit().is_some() { Health::Unfit(why.clone()) } else { Health::Down(why.clone()) };
+        let news = *self.health.borrow() != health;
+        *self.health.borrow_mut() = health;
         self.stats.up.store(0, Ordering::Relaxed);
         if news {
             self.observer.event(&Event::ShardDown(self.stats.shard.clone(), why));
@@ -177,8 +198,10 @@ impl Pool {
         self.retire_idle(now);
         self.blank_idle(now);
         let settings = self.settings();
-        let down = matches!(&*self.health.borrow(), Health::Starting | Health::Down(_));
-        if (down && self.connecting.get() == 0 || self.open.get() < settings.min_size) && now >= self.retry_at.get() {
+        let tried = self.connecting.get() > 0;
+        let down = !matches!(&*self.health.borrow(), Health::Up);
+        let wanted = (down || self.doubtful.get()) && !tried || self.open.get() < settings.min_size;
+        if wanted && now >= self.retry_at.get() {
             self.want_connection();
         }
         self.dispatch();
@@ -190,22 +213,29 @@ impl Pool {
     fn retire_idle(&self, now: Instant) {
         let settings = self.settings();
         let mut spare = self.open.get().saturating_sub(settings.min_size);
+        let mut surplus = self.open.get().saturating_sub(settings.size);
+        let unfit = self.is_unfit();
         let mut leaving = Vec::new();
         let mut staying = VecDeque::new();
         for mut connection in std::mem::take(&mut *self.idle.borrow_mut()) {
             let old = now.duration_since(connection.server.opened) > settings.lifetime;
             let unused = spare > 0 && now.duration_since(connection.idle_since) > settings.idle_timeout;
-            if connection.is_quiet() && !old && !unused && connection.epoch == settings.epoch {
+            let quiet = connection.is_quiet();
+            if quiet && !old && !unused && !unfit && surplus == 0 && connection.epoch == settings.epoch {
                 staying.push_back(connection);
-            } else {
-                spare = spare.saturating_sub(1);
-                leaving.push(connection);
+                continue;
             }
+            spare = spare.saturating_sub(1);
+            surplus = surplus.saturating_sub(1);
+            leaving.push(if quiet {
+                Chore::Retire(connection)
+            } else {
+                self.doubt();
+                Chore::Close { connection, cancel: false, permit: None }
+            });
         }
         *self.idle.borrow_mut() = staying;
-        for connection in leaving {
-            self.hand_over(Chore::Close { connection, cancel: false, permit: None });
-        }
+        leaving.into_iter().for_each(|chore| self.hand_over(chore));
     }
 
     /// Takes the context off connections that have been idle for a moment.

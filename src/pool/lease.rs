@@ -163,6 +163,7 @@ impl Lease {
     /// Closes the connection: its state is unknown, or its server is gone.
     pub fn discard(mut self) {
         self.busy = false;
+        self.grant.pool.doubt();
         self.close();
     }
 

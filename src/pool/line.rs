@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::lease::Grant;
 use crate::context::Context;
 use crate::ids::SessionId;
-use crate::limits::{OrgLimits, Queued};
+use crate::limits::OrgLimits;
 use crate::refusal::Refusal;
 
 /// What a statement is charged before its time is known, where its organization has run none.
@@ -28,7 +28,6 @@ pub(super) struct Waiter {
     pub(super) patience: Duration,
     /// Not so where the session has one, and waits for its turn only.
     pub(super) wants_connection: bool,
-    pub(super) place: Queued,
     pub(super) answer: oneshot::Sender<Result<Grant, Refusal>>,
 }
 
@@ -57,6 +56,13 @@ impl Line {
 
     fn weight(&self) -> f64 {
         f64::from(self.limits.tier().weight.max(1))
+    }
+
+    /// Whether one more connection is more than what its weight among `waiting` makes of `size` connections, rounded up.
+    fn would_exceed_its_share(&self, waiting: &[Rc<Self>], size: usize) -> bool {
+        let all: f64 = waiting.iter().map(|line| line.weight()).sum();
+        let share = (size as f64 * self.weight() / all).ceil();
+        (self.holding.get() + 1) as f64 > share
     }
 }
 
@@ -87,18 +93,32 @@ impl Clock {
     }
 }
 
-/// Which of `lines` goes next: the one charged least of those that `may_go`.
+/// Which of `lines` goes next: the one charged least of those that `may_go`; but before one that would hold more than
+/// its share of `size` connections, one that holds none, whatever it has used before.
 ///
-/// Looks at each waiting organization once; there are as many as wait at one shard on one data thread.
+/// Looks at each waiting organization once or twice; there are as many as wait at one shard on one data thread.
 pub(super) fn next<'a>(
     clock: &Clock,
     lines: &'a [Rc<Line>],
-    mut may_go: impl FnMut(&Line) -> bool,
+    size: usize,
+    may_go: impl Fn(&Line) -> bool,
 ) -> Option<&'a Rc<Line>> {
+    let best = least_charged(clock, lines, &may_go)?;
+    if best.holding.get() == 0 || !best.would_exceed_its_share(lines, size) {
+        return Some(best);
+    }
+    least_charged(clock, lines, |line| line.holding.get() == 0 && may_go(line)).or(Some(best))
+}
+
+/// The line with the earliest start; of equals, the one that holds least.
+fn least_charged<'a>(clock: &Clock, lines: &'a [Rc<Line>], may_go: impl Fn(&Line) -> bool) -> Option<&'a Rc<Line>> {
     let mut best: Option<(&Rc<Line>, f64)> = None;
     for line in lines {
         let start = clock.start_of(line);
-        if best.is_none_or(|(_, least)| start < least) && may_go(line) {
+        let sooner = |(best, least): (&Rc<Line>, f64)| {
+            start < least || start <= least && line.holding.get() < best.holding.get()
+        };
+        if best.is_none_or(sooner) && may_go(line) {
             best = Some((line, start));
         }
     }
@@ -121,7 +141,7 @@ mod tests {
         let clock = Clock::default();
         let mut used = vec![0.0; lines.len()];
         for _ in 0..turns {
-            let line = next(&clock, lines, |_| true).expect("somebody waits");
+            let line = next(&clock, lines, 1, |_| true).expect("somebody waits");
             let at = lines.iter().position(|other| Rc::ptr_eq(other, line)).expect("one of them");
             let charge = clock.begin(line);
             clock.end(line, charge, Duration::from_secs_f64(cost_s[at]));
@@ -155,18 +175,36 @@ mod tests {
             clock.end(&busy, charge, Duration::from_millis(10));
         }
         let lines = [Rc::clone(&busy), Rc::clone(&new)];
-        assert!(next(&clock, &lines, |_| true).is_some_and(|first| Rc::ptr_eq(first, &new)));
+        assert!(next(&clock, &lines, 1, |_| true).is_some_and(|first| Rc::ptr_eq(first, &new)));
         // Having been away for long, it gets one turn ahead and not a thousand.
         let charge = clock.begin(&new);
         clock.end(&new, charge, Duration::from_millis(20));
-        assert!(next(&clock, &lines, |_| true).is_some_and(|first| Rc::ptr_eq(first, &busy)));
+        assert!(next(&clock, &lines, 1, |_| true).is_some_and(|first| Rc::ptr_eq(first, &busy)));
+    }
+
+    #[test]
+    fn who_holds_nothing_goes_before_who_holds_its_share_whatever_it_has_used() {
+        let (many, none) = (line("many", 1), line("none", 1));
+        let clock = Clock::default();
+        let charge = clock.begin(&none);
+        clock.end(&none, charge, Duration::from_secs(100));
+        let lines = [Rc::clone(&many), Rc::clone(&none)];
+        for (holding, first) in [(0, &many), (1, &many), (2, &none), (3, &none)] {
+            many.holding.set(holding);
+            assert!(next(&clock, &lines, 4, |_| true).is_some_and(|next| Rc::ptr_eq(next, first)), "{holding}");
+        }
+        // A greater weight is a greater share: four fifths of four, rounded up.
+        let heavy = line("heavy", 4);
+        heavy.holding.set(3);
+        let lines = [Rc::clone(&heavy), none];
+        assert!(next(&clock, &lines, 4, |_| true).is_some_and(|next| Rc::ptr_eq(next, &heavy)));
     }
 
     #[test]
     fn who_may_not_go_is_passed_over() {
         let lines = [line("a", 1), line("b", 1)];
         let clock = Clock::default();
-        let first = next(&clock, &lines, |line| line.limits.org().as_str() == "b");
+        let first = next(&clock, &lines, 1, |line| line.limits.org().as_str() == "b");
         assert!(first.is_some_and(|line| line.limits.org().as_str() == "b"));
     }
 }

@@ -29,7 +29,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use crate::context::Context;
 use crate::event::Observer;
 use crate::ids::{OrgId, SessionId};
-use crate::limits::{OrgLimits, Permit};
+use crate::limits::{OrgLimits, Permit, Queued};
 use crate::refusal::{Kind, Refusal};
 use crate::server::{self, ConnectSpec};
 use keeper::{Chore, Health};
@@ -75,6 +75,9 @@ pub struct Asker {
     pub context: Context,
 }
 
+/// A turn that is waited for.
+type Turn = oneshot::Receiver<Result<Grant, Refusal>>;
+
 /// The server connections of one shard on one data thread.
 pub struct Pool {
     settings: RefCell<Rc<PoolSettings>>,
@@ -95,6 +98,8 @@ pub struct Pool {
     health: RefCell<Health>,
     back_off: Cell<Duration>,
     retry_at: Cell<Instant>,
+    /// A connection was lost or the shard is reached in another way now: whether it can be reached is to be tried.
+    doubtful: Cell<bool>,
     /// What a fresh connection says of its settings.
     parameters: RefCell<Rc<[(String, String)]>>,
     chores: mpsc::UnboundedSender<Chore>,
@@ -163,6 +168,7 @@ impl Pool {
             health: RefCell::new(Health::Starting),
             back_off: Cell::new(Duration::ZERO),
             retry_at: Cell::new(Instant::now()),
+            doubtful: Cell::new(false),
             parameters: RefCell::new(Rc::from([])),
             chores,
             bell: Arc::new(Bell(Notify::new())),
@@ -175,8 +181,21 @@ impl Pool {
 
     /// Replaces the settings; connections opened under another epoch close as they come back.
     pub fn configure(&self, settings: PoolSettings) {
-        *self.settings.borrow_mut() = Rc::new(settings);
+        let old = self.settings.replace(Rc::new(settings));
+        if old.epoch != self.settings.borrow().epoch {
+            self.doubtful.set(true);
+            self.retry_at.set(Instant::now());
+        }
         self.dispatch();
+    }
+
+    /// Whether it makes sense to wait here; else the refusal (57P03) of a shard that is known not to be served.
+    pub fn is_served(&self) -> Result<(), Refusal> {
+        match &*self.health.borrow() {
+            Health::Unfit(_) => Err(self.unavailable()),
+            Health::Down(_) if self.open.get() == self.connecting.get() => Err(self.unavailable()),
+            Health::Starting | Health::Up | Health::Down(_) => Ok(()),
+        }
     }
 
     /// The settings in force.
@@ -228,7 +247,11 @@ impl Pool {
         for _ in 0..TELL_ATTEMPTS {
             let grant = match self.turn_at_once(asker, false) {
                 Some(grant) => grant,
-                None => self.wait(asker, true)?.await.unwrap_or_else(|_| Err(self.unavailable()))?,
+                None => {
+                    // The place is the asker's, not the line's: who leaves makes room at once, wherever it stood.
+                    let (_place, wait) = self.wait(asker, true)?;
+                    wait.await.unwrap_or_else(|_| Err(self.unavailable()))?
+                }
             };
             match grant.tell(asker.session, &asker.context).await {
                 Ok(lease) => return Ok(lease),
@@ -252,7 +275,8 @@ impl Pool {
         if self.resume_at_once(lease, asker) {
             return Ok(());
         }
-        let grant = self.wait(asker, false)?.await.unwrap_or_else(|_| Err(self.unavailable()))?;
+        let (_place, wait) = self.wait(asker, false)?;
+        let grant = wait.await.unwrap_or_else(|_| Err(self.unavailable()))?;
         lease.take_turn(grant);
         Ok(())
     }
@@ -288,7 +312,7 @@ impl Pool {
 
     fn turn_at_once(&self, asker: &Asker, carrying: bool) -> Option<Grant> {
         let line = &asker.line;
-        if !line.waiters.borrow().is_empty() || !self.may_hold_more(line) {
+        if !line.waiters.borrow().is_empty() || !self.may_hold_more(line) || self.is_unfit() {
             return None;
         }
         let at = self.pick(asker.session, &asker.context, carrying)?;
@@ -313,6 +337,7 @@ impl Pool {
                 return Some(at);
             }
             if let Some(connection) = idle.remove(at) {
+                self.doubt();
                 self.hand_over(Chore::Close { connection, cancel: false, permit: None });
             }
         }
@@ -331,35 +356,30 @@ impl Pool {
     }
 
     /// Takes a place in the line.
-    fn wait(
-        &self,
-        asker: &Asker,
-        wants_connection: bool,
-    ) -> Result<oneshot::Receiver<Result<Grant, Refusal>>, Refusal> {
-        let down = matches!(&*self.health.borrow(), Health::Down(_)) && self.open.get() == self.connecting.get();
-        if wants_connection && down {
-            return Err(self.unavailable());
+    fn wait(&self, asker: &Asker, wants_connection: bool) -> Result<(Queued, Turn), Refusal> {
+        if wants_connection {
+            self.is_served()?;
         }
         let line = &asker.line;
         let place = line.limits.queue()?;
         let (answer, wait) = oneshot::channel();
-        let patience = line.limits.tier().query_wait_timeout.unwrap_or(self.settings.borrow().wait_timeout);
-        line.waiters.borrow_mut().push_back(Waiter {
-            session: asker.session,
-            context: asker.context.clone(),
-            since: Instant::now(),
-            patience,
-            wants_connection,
-            place,
-            answer,
-        });
+        let tier = line.limits.tier();
+        let patience = tier.query_wait_timeout.unwrap_or(self.settings.borrow().wait_timeout);
+        let (session, context) = (asker.session, asker.context.clone());
+        let mut waiters = line.waiters.borrow_mut();
+        if waiters.len() >= tier.max_queued_queries as usize {
+            // No more than that many have places: the others have left.
+            waiters.retain(|waiter| !waiter.answer.is_closed());
+        }
+        waiters.push_back(Waiter { session, context, since: Instant::now(), patience, wants_connection, answer });
+        drop(waiters);
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.iter().any(|known| Rc::ptr_eq(known, line)) {
             waiting.push(Rc::clone(line));
         }
         drop(waiting);
         self.dispatch();
-        Ok(wait)
+        Ok((place, wait))
     }
 
     /// Gives idle connections to whose turn it is, and asks for more where that would help.
@@ -372,7 +392,7 @@ impl Pool {
                 let waiting = self.waiting.borrow();
                 let may_go =
                     |line: &Line| self.may_hold_more(line) && !starved.iter().any(|other| std::ptr::eq(&**other, line));
-                line::next(&self.clock, &waiting, may_go).cloned()
+                line::next(&self.clock, &waiting, self.settings.borrow().size, may_go).cloned()
             };
             let Some(line) = line else { return };
             let chosen = {
@@ -399,7 +419,6 @@ impl Pool {
             };
             let (Some(waiter), Some(grant)) = (waiter, grant) else { return };
             self.stats.waited_us_total.fetch_add(waiter.since.elapsed().as_micros() as u64, Ordering::Relaxed);
-            drop(waiter.place);
             // Who has left in this very moment gives the turn back by dropping it.
             drop(waiter.answer.send(Ok(grant)));
         }
@@ -454,10 +473,15 @@ impl Pool {
     fn put_idle_since(&self, mut connection: Box<Connection>, since: Instant) {
         let settings = self.settings.borrow();
         let old = connection.server.opened.elapsed() > settings.lifetime;
-        let stale = connection.epoch != settings.epoch || self.open.get() > settings.size;
+        let surplus = self.open.get() > settings.size;
+        let stale = connection.epoch != settings.epoch || surplus || self.is_unfit();
         drop(settings);
-        if connection.taint == Taint::Close || old || stale {
+        if connection.taint == Taint::Close {
             self.hand_over(Chore::Close { connection, cancel: false, permit: None });
+            return;
+        }
+        if old || stale {
+            self.hand_over(Chore::Retire(connection));
             return;
         }
         if connection.told.as_ref().is_some_and(is_hasty) {
@@ -474,8 +498,22 @@ impl Pool {
     /// A connection is gone.
     fn gone(&self) {
         self.open.set(self.open.get() - 1);
-        self.stats.discarded_total.fetch_add(1, Ordering::Relaxed);
         self.dispatch();
+    }
+
+    /// A server connection was lost: whether the shard can still be reached is to be tried soon.
+    fn doubt(&self) {
+        self.doubtful.set(true);
+    }
+
+    /// A connection is gone because its state was not known to be clean, or its server is.
+    fn discarded(&self) {
+        self.stats.discarded_total.fetch_add(1, Ordering::Relaxed);
+        self.gone();
+    }
+
+    fn is_unfit(&self) -> bool {
+        matches!(&*self.health.borrow(), Health::Unfit(_))
     }
 
     fn refuse_waiters(&self) {
@@ -489,6 +527,7 @@ impl Pool {
     fn end_long_waits(&self, now: Instant) {
         for line in self.waiting.borrow().iter() {
             let mut waiters = line.waiters.borrow_mut();
+            waiters.retain(|waiter| !waiter.answer.is_closed());
             while let Some(waiter) = waiters.front()
                 && now.duration_since(waiter.since) >= waiter.patience
             {
