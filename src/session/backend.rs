@@ -1,12 +1,13 @@
 //! From the server: what each message means for the conversation, the result limit, and what the client sees of it.
 
+use super::frontend::POISON_QUERY;
 use super::names::{Held, Undo};
 use super::outgoing::Outgoing;
 use super::watched::Watched;
 use super::{Cut, Rest, Session};
 use crate::limits::ResultMeter;
 use crate::refusal::Refusal;
-use crate::wire::flow::{Reply, Status, Violation};
+use crate::wire::flow::{Owed, Reply, Status, Violation};
 use crate::wire::frame::{self, BadLength, Header, backend};
 use crate::wire::refusal as wire_refusal;
 
@@ -148,21 +149,34 @@ impl Session {
         if ends_statement {
             self.statement.result_bytes += self.meter.used();
             self.meter.reset();
+            self.begin_deadline();
         }
         match &self.cut {
             Some(Cut::Cancelling(refusal) | Cut::Draining(refusal)) if ends_statement => {
                 let refusal = Refusal::clone(refusal);
                 // Where the statement ended before the cancel came, the server knows of no error: what the client has
                 // sent behind it must not run as if nothing had been.
-                let unaware = tag != backend::ERROR_RESPONSE && !was_query;
+                let unaware = tag != backend::ERROR_RESPONSE;
                 out.inject(&self.tell_refusal(&refusal));
-                self.skip_to_sync |= unaware && self.flow.batch_open();
-                self.cut = Some(Cut::Told);
+                self.skip_to_sync |= unaware && !was_query && self.flow.batch_open();
+                self.cut = Some(Cut::Told { unaware });
+            }
+            Some(Cut::Told { unaware: true })
+                if tag == backend::READY_FOR_QUERY
+                    && self.flow.status() == Status::InTransaction
+                    && !self.flow.owes() =>
+            {
+                // The client has heard an error: its transaction must have failed with it.
+                self.cut = Some(Cut::Told { unaware: false });
+                frame::put_query(self.to_server.writer(), POISON_QUERY);
+                self.flow.sent(Owed::Poison { query: true, bytes: Box::default() });
             }
             Some(_) if tag == backend::READY_FOR_QUERY => {
                 self.cut = None;
                 out.forward(range);
             }
+            // A change of a reported setting is true whatever became of the statement.
+            Some(_) if tag == backend::PARAMETER_STATUS => out.forward(range),
             Some(_) => {}
             None => match reply {
                 Reply::Forward if self.watch(tag, out) => return false,
@@ -191,7 +205,7 @@ impl Session {
         if tag == backend::READY_FOR_QUERY && !self.flow.owes() {
             self.end_watched();
         }
-        if tag == backend::READY_FOR_QUERY {
+        if tag == backend::READY_FOR_QUERY && self.cut.is_none() {
             self.end_statement();
         }
     }
@@ -221,7 +235,10 @@ impl Session {
     /// Passes on the replies made here that are due.
     fn pass_locals(&mut self, out: &mut Outgoing<'_>) {
         while let Some(bytes) = self.flow.take_local() {
-            out.inject(&bytes);
+            // Behind an error, a client hears nothing but ReadyForQuery.
+            if self.cut.is_none() {
+                out.inject(&bytes);
+            }
         }
     }
 

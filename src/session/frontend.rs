@@ -20,7 +20,7 @@ pub(super) const JUDGED_AT_ONCE_BYTES: usize = 16 * 1024;
 const BIND_NAMES_BYTES_MAX: usize = 4096;
 
 /// The server is sent these only to fail, so that its transaction fails where a statement was refused here.
-const POISON_QUERY: &str = "ROLLBACK TO SAVEPOINT \"refused by partywall\"";
+pub(super) const POISON_QUERY: &str = "ROLLBACK TO SAVEPOINT \"refused by partywall\"";
 const POISON_STATEMENT: &[u8] = b"refused by partywall";
 
 /// Why a session must end.
@@ -356,7 +356,10 @@ impl Session {
             return Ok(Step::Stall(Stalled::Lease));
         }
         out.forward(range);
+        self.statement.executes += u32::from(matches!(owed, Owed::Execute));
         self.flow.sent(owed);
+        // A portal may be run again long after the Bind that made it.
+        self.begin_clock();
         Ok(Step::Whole)
     }
 

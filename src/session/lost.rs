@@ -23,7 +23,9 @@ impl Session {
         self.take_back(flow);
         self.from_server = Vec::new();
         self.to_server = Default::default();
-        self.server_rest = Rest::default();
+        if !torn {
+            self.server_rest = Rest::default();
+        }
         self.locals_due = false;
         self.client_rest.forward = false;
         self.cut = None;
@@ -32,7 +34,8 @@ impl Session {
         self.ask_state = false;
         self.own.take_touched();
         if torn {
-            return Err(End::Gone);
+            // Words would be read as the rest of the message: the client sees its connection end.
+            return Err(End::Refused(refusal(&broken).fatal()));
         }
         // What a pinned session kept on the connection is gone, and nothing can bring it back.
         let pinned = self.pin.take().is_some();

@@ -107,6 +107,14 @@ impl Thread {
         }
         Rc::clone(&known[0])
     }
+
+    /// Whether `name` is a setting that carries who a session is.
+    fn is_context(&self, name: &str) -> bool {
+        let names = &self.names;
+        [&names.organization, &names.user, &names.project, &names.roles, &names.permissions]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+    }
 }
 
 /// A client that has logged in.
@@ -202,7 +210,10 @@ enum Cut {
     /// Rows are dropped until the statement ends.
     Draining(Box<Refusal>),
     /// The client has heard the refusal; everything up to ReadyForQuery is dropped.
-    Told,
+    Told {
+        /// The server ended the statement before the cancel came, and knows of no error.
+        unaware: bool,
+    },
 }
 
 /// The statement being run, for limits and metrics.
@@ -214,6 +225,10 @@ struct Running {
     result_bytes: u64,
     failed: bool,
     verdict: Option<Arc<Verdict>>,
+    /// Executes of its batch; the server tells of their ends at the end of the batch only.
+    executes: u32,
+    /// Until when it may run.
+    deadline: Option<Instant>,
     /// A cancel for running too long has been sent.
     overdue: bool,
 }
@@ -227,6 +242,8 @@ impl Default for Running {
             result_bytes: 0,
             failed: false,
             verdict: None,
+            executes: 0,
+            deadline: None,
             overdue: false,
         }
     }

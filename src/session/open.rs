@@ -122,6 +122,7 @@ impl Opening {
 impl Session {
     /// The settings as the server reports them for this session.
     async fn first_parameters(&mut self) -> Result<Vec<(String, String)>, Refusal> {
+        self.pool.is_served()?;
         let known = self.pool.parameters();
         let only_named = self.own.iter().all(|setting| &*setting.name == "application_name");
         if !known.is_empty() && only_named {
@@ -164,7 +165,9 @@ impl Session {
     /// Makes the context anew, of the tier that the session knows and its own settings.
     pub(super) fn remake_context(&mut self) {
         let base = self.base_context();
-        self.asker.context = Context::new(base.into_iter().chain(self.own.iter()));
+        let who = base.iter().filter(|setting| self.thread.is_context(&setting.name)).cloned().collect::<Vec<_>>();
+        // Who the session is comes last: nothing that it has set itself can stand above it.
+        self.asker.context = Context::new(base.into_iter().chain(self.own.iter()).chain(who));
     }
 
     /// Takes over a tier that has changed; limits that the session had lowered for itself are the new tier's again.

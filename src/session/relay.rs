@@ -252,15 +252,34 @@ impl Session {
 
     /// The statement has run longer than its tier allows, and the server's own timeout has not ended it.
     fn overdue(&mut self) -> Option<Pause> {
+        let now = Instant::now();
+        // The signal may have been meant for what was before.
+        if !self.signals.is_due(now) {
+            return None;
+        }
         if !self.is_working() && self.lease.is_some() {
             let message = "terminating connection: it kept a server connection and did nothing with it for too long";
             return Some(Pause::End(End::Refused(Refusal::new(Kind::IdlePin, message))));
         }
         let lease = self.lease.as_mut()?;
+        if !self.flow.owes() {
+            // The client has asked for answers (Flush) and not ended its batch: nothing runs.
+            self.statement.deadline = None;
+            self.signals.set_deadline(None);
+            return None;
+        }
+        if self.statement.executes > 1 && self.to_client.is_empty() {
+            // The server says only at the end of a batch which of its statements have ended; each has its own time.
+            // Not so for a client that does not take what it is sent.
+            self.statement.executes -= 1;
+            self.begin_deadline();
+            return None;
+        }
         if !self.statement.overdue {
             self.statement.overdue = true;
             lease.cancel();
-            self.signals.set_deadline(Some(Instant::now() + OVERDUE_GRACE));
+            self.statement.deadline = Some(now + OVERDUE_GRACE);
+            self.signals.set_deadline(self.statement.deadline);
             return None;
         }
         let message = format!("the statement ran longer than tier \"{}\" allows", self.tier.name);

@@ -276,14 +276,27 @@ impl Session {
 
     /// Begins the clock of a statement, unless one is running already.
     pub(super) fn begin_statement(&mut self, verdict: Arc<Verdict>) {
-        let now = *self.statement.since.get_or_insert_with(Instant::now);
+        self.begin_clock();
         self.statement.class = verdict.class();
-        if !self.statement.overdue {
-            self.signals
-                .set_deadline(Some(now + self.statement.waited + self.tier.query_timeout + super::OVERDUE_AFTER));
-        }
         if self.org.wants_statements(verdict.class()) {
             self.statement.verdict = Some(verdict);
+        }
+    }
+
+    /// Begins the clock of whatever the server is given to do, unless it runs.
+    pub(super) fn begin_clock(&mut self) {
+        self.statement.since.get_or_insert_with(Instant::now);
+        if self.statement.deadline.is_none() {
+            self.begin_deadline();
+        }
+    }
+
+    /// From now on the statement at work has its tier's time; each one of a batch has its own, as it has on the server.
+    pub(super) fn begin_deadline(&mut self) {
+        if !self.statement.overdue {
+            let deadline = Instant::now() + self.tier.query_timeout + super::OVERDUE_AFTER;
+            self.statement.deadline = Some(deadline);
+            self.signals.set_deadline(Some(deadline));
         }
     }
 
@@ -310,9 +323,9 @@ impl Session {
         }
         if self.flow.owes() {
             // The next one of a pipeline begins now, and its clock with it.
-            let now = Instant::now();
-            self.statement = Running { since: Some(now), class: ended.class, ..Running::default() };
-            self.signals.set_deadline(Some(now + self.tier.query_timeout + super::OVERDUE_AFTER));
+            let (since, executes) = (Some(Instant::now()), ended.executes);
+            self.statement = Running { since, executes, class: ended.class, ..Running::default() };
+            self.begin_deadline();
         }
     }
 

@@ -94,9 +94,14 @@ impl Signals {
         self.deadline_ms.store(ms, Ordering::Relaxed);
     }
 
+    /// Whether what runs is overdue.
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.born).as_millis() as u64 >= self.deadline_ms.load(Ordering::Relaxed)
+    }
+
     /// The periodic look from outside: raises [`Signal::Overdue`] and [`Signal::Expired`] when it is time.
     pub fn look_at_clock(&self, now: Instant, unix_s: u64) {
-        if now.saturating_duration_since(self.born).as_millis() as u64 >= self.deadline_ms.load(Ordering::Relaxed) {
+        if self.is_due(now) {
             self.raise(Signal::Overdue);
         }
         if unix_s >= self.expires_at && !self.is_raised(Signal::Expired) {
