@@ -1,5 +1,6 @@
 //! Reloading: on SIGHUP and when a file changes, without dropping a session; what is bad leaves what was good in force.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,6 +16,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// What tells one state of a file from another without reading it.
 type Mark = Option<(SystemTime, u64)>;
+
+/// The files that are watched, and how each was when it was last looked at.
+type Marks = BTreeMap<PathBuf, Mark>;
 
 /// Watches the configuration's files and reloads when one changes or `asked` is notified; runs until it is dropped.
 pub async fn keep_current(
@@ -34,6 +38,10 @@ pub async fn keep_current(
         if signalled || now != seen {
             reload(&path, &snapshots, &keys).await;
             seen = marks(&path, &snapshots).await;
+            // As they were before they were read: what changes meanwhile is read at the next look.
+            for (file, mark) in now {
+                seen.entry(file).and_modify(|known| *known = mark);
+            }
         }
     }
 }
@@ -79,9 +87,9 @@ fn tell_what_needs_a_restart(old: &Config, new: &Config) {
     }
 }
 
-async fn marks(path: &Path, snapshots: &Snapshots) -> Vec<Mark> {
+async fn marks(path: &Path, snapshots: &Snapshots) -> Marks {
     let (path, config) = (path.to_owned(), snapshots.config.load_full());
-    let look = move || files(&path, &config).iter().map(|file| mark(file)).collect();
+    let look = move || files(&path, &config).into_iter().map(|file| (file.clone(), mark(&file))).collect();
     tokio::task::spawn_blocking(look).await.unwrap_or_default()
 }
 

@@ -110,20 +110,26 @@ impl Snapshots {
 
     /// Puts a new, checked configuration in force, part by part: what cannot be used leaves the old part in force and is
     /// returned, to be told loudly. Blocking: reads certificates and passwords.
-    pub fn replace(&self, config: Config) -> Vec<Unusable> {
+    pub fn replace(&self, mut config: Config) -> Vec<Unusable> {
         let mut unusable = Vec::new();
+        // What server connections are told stays until the next start, so the guard must go on protecting just that.
+        config.context = self.config.load().context.clone();
         if let Err(error) = self.replace_tls(&config) {
             unusable.push(error);
         }
-        match plan_shards(&config, &self.shards.borrow()) {
+        // Not in the `match`: what is borrowed there could not be replaced in its arms.
+        let planned = plan_shards(&config, &self.shards.borrow());
+        match planned {
             Ok(shards) => {
                 self.board.enlist(&config);
+                self.directory.store(Arc::new(Directory::new(&config)));
+                self.config.store(Arc::new(config.clone()));
                 self.shards.send_replace(Arc::new(shards));
             }
+            // Nobody is placed on a shard that there is no way to.
             Err(error) => unusable.push(error),
         }
         self.door.store(Arc::new(door(&config, self.tls.load_full())));
-        self.directory.store(Arc::new(Directory::new(&config)));
         self.guard.store(Arc::new(guard(&config)));
         self.caps.set_max(config.listen.max_client_conn, config.listen.max_client_conn_per_address);
         self.limits.retier(|org, current| {
@@ -259,7 +265,10 @@ impl Observer for Board {
             | Event::Refused { .. }
             | Event::Statement { .. } => return,
         };
-        self.shards.lock().insert(name.clone(), state);
+        // A pool of a shard that was taken away lives as long as its sessions, but is nothing to be ready for.
+        if let Some(known) = self.shards.lock().get_mut(name) {
+            *known = state;
+        }
     }
 
     fn organization(&self, _: &OrgId) -> Arc<dyn OrgObserver> {
