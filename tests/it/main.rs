@@ -9,6 +9,8 @@ mod cluster;
 mod door;
 mod front;
 mod guard;
+mod limits;
+mod shards;
 mod demo;
 mod docker;
 mod policies;
