@@ -6,6 +6,7 @@
 )]
 
 mod cluster;
+mod configuration;
 mod door;
 mod front;
 mod guard;
