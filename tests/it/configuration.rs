@@ -157,21 +157,24 @@ async fn what_is_bad_in_a_new_configuration_leaves_what_was_good_in_force() {
 
 #[tokio::test]
 async fn the_guard_goes_on_protecting_the_names_that_servers_are_told() {
-    let proxy = Proxy::before(Shard::shared()).start().await;
-    let good = std::fs::read_to_string(proxy.files().path()).expect("reads");
+    // Another name than the usual one, which is always protected.
+    let named = "[context]\norganization = \"tenant.org\"\n";
+    let proxy = Proxy::before(Shard::shared()).sections(named).start().await;
     let mut live = proxy.raw("acme").await;
-    let other = "[context]\norganization = \"app.other\"\n\n[organizations.mark]\nstatus = \"suspended\"\n";
-    proxy.files().put("partywall.toml", &format!("{good}\n{other}"));
+    let other = "[context]\norganization = \"elsewhere.org\"\n\n[organizations.mark]\nstatus = \"suspended\"\n";
+    proxy.files().change("partywall.toml", named, other);
     until("it is taken", async || proxy.connect_with(&proxy.client_config("mark")).await.is_err()).await;
     let mut new = proxy.raw("acme").await;
     for raw in [&mut live, &mut new] {
-        assert!(raw.query("SET app.current_org_id = 'globex'").await.starts_with("E(42501)"));
-        assert!(raw.query("SELECT set_config('app.current_org_id', 'globex', false)").await.starts_with("E(42501)"));
-        assert_eq!(raw.query("SELECT DISTINCT body FROM canary").await, "T D(canary of acme) C(SELECT 1) ZI");
+        for sql in ["SET tenant.org = 'globex'", "SELECT set_config('tenant.org', 'globex', false)"] {
+            let answer = raw.query(sql).await;
+            assert!(answer.starts_with("E(42501)"), "{sql}: {answer}");
+        }
+        assert_eq!(raw.query("SHOW tenant.org").await, "T D(acme) C(SHOW) ZI");
     }
     let token = proxy.token("acme", "ada", &["developer"]);
     let mut raw = Raw::dial(proxy.address()).await;
-    let evil = [("user", "ada"), ("database", "postgres"), ("app.current_org_id", "globex")];
+    let evil = [("user", "ada"), ("database", "postgres"), ("tenant.org", "globex")];
     raw.send(crate::support::Wire::startup(&evil).password(&token)).await;
     assert!(crate::support::raw::brief(&raw.until_closed().await).ends_with("E(42501)"));
 }
