@@ -62,6 +62,8 @@ pub enum Kind {
     ReadOnly,
     /// A prepared statement that this session does not have.
     UnknownStatement,
+    /// A portal that this session does not have.
+    UnknownPortal,
     /// A prepared statement name that this session already uses.
     DuplicateStatement,
     /// A statement in a failed transaction.
@@ -122,7 +124,7 @@ const fn row(
 
 impl Kind {
     /// Every kind, in the order of the table.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::InvalidToken,
         Self::TlsRequired,
         Self::OrganizationSuspended,
@@ -150,6 +152,7 @@ impl Kind {
         Self::ProtocolViolation,
         Self::ReadOnly,
         Self::UnknownStatement,
+        Self::UnknownPortal,
         Self::DuplicateStatement,
         Self::FailedTransaction,
         Self::LoginTimeout,
@@ -222,6 +225,7 @@ impl Kind {
             Self::ProtocolViolation => row("08P01", Fatal, "protocol_violation", INFO, None),
             Self::ReadOnly => row("25006", Error, "read_only", INFO, None),
             Self::UnknownStatement => row("26000", Error, "unknown_statement", INFO, None),
+            Self::UnknownPortal => row("34000", Error, "unknown_portal", INFO, None),
             Self::DuplicateStatement => row("42P05", Error, "duplicate_statement", INFO, None),
             Self::FailedTransaction => row("25P02", Error, "failed_transaction", INFO, None),
             Self::LoginTimeout => row("08P01", Fatal, "login_timeout", INFO, None),

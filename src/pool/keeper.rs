@@ -30,7 +30,7 @@ pub(super) enum Chore {
     /// Back from a session, at a safe point.
     Keep { connection: Box<Connection>, permit: Option<Permit> },
     /// Back from a session, after a cancel that may still be on its way.
-    Settle { connection: Box<Connection>, cancel: Option<JoinHandle<()>>, permit: Option<Permit> },
+    Settle { connection: Box<Connection>, cancel: Option<JoinHandle<bool>>, permit: Option<Permit> },
     /// In an unknown state; `cancel` what it runs first.
     Close { connection: Box<Connection>, cancel: bool, permit: Option<Permit> },
     /// Idle, with a context that must go.
@@ -84,8 +84,16 @@ async fn do_chore(pool: Rc<Pool>, chore: Chore) {
             pool.put_idle(connection);
         }
         Chore::Settle { mut connection, cancel, permit } => {
-            if let Some(cancel) = cancel {
-                let _ = cancel.await;
+            let answered = match cancel {
+                Some(cancel) => cancel.await.unwrap_or_default(),
+                None => true,
+            };
+            if !answered {
+                // The request may still be on its way, and would hit whoever had the connection next.
+                connection.close().await;
+                drop(permit);
+                pool.gone();
+                return;
             }
             let settled = connection.settle().await;
             drop(permit);
@@ -100,7 +108,7 @@ async fn do_chore(pool: Rc<Pool>, chore: Chore) {
         }
         Chore::Close { connection, cancel, permit } => {
             if cancel {
-                pool.send_cancel(&connection).await.unwrap_or_default();
+                let _ = pool.send_cancel(&connection).await;
             }
             connection.close().await;
             drop(permit);

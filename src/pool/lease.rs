@@ -116,7 +116,7 @@ impl Drop for Grant {
 pub struct Lease {
     grant: Grant,
     /// The cancel request under way for what runs on it.
-    cancel: Option<JoinHandle<()>>,
+    cancel: Option<JoinHandle<bool>>,
     /// Whether one was ever sent.
     cancel_sent: bool,
     busy: bool,
@@ -199,9 +199,12 @@ impl Lease {
     /// Whether the cancel request under way, if any, has been answered.
     pub fn poll_cancelled(&mut self, cx: &mut TaskContext<'_>) -> Poll<()> {
         let Some(cancel) = &mut self.cancel else { return Poll::Ready(()) };
-        // A request that failed has been answered as well as it ever will be.
-        std::task::ready!(Pin::new(cancel).poll(cx)).unwrap_or_default();
+        let answered = std::task::ready!(Pin::new(cancel).poll(cx)).unwrap_or_default();
         self.cancel = None;
+        if !answered {
+            // The request may still be on its way, and would hit whoever had the connection next.
+            self.taint(Taint::Close);
+        }
         Poll::Ready(())
     }
 

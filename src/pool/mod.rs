@@ -542,13 +542,16 @@ impl Pool {
         self.stats.contexts_told_total.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn send_cancel(&self, connection: &Connection) -> JoinHandle<()> {
+    /// Whether the request was answered is what the task returns; where it was not, it may still be on its way.
+    fn send_cancel(&self, connection: &Connection) -> JoinHandle<bool> {
         let settings = self.settings();
         let (pid, key) = (connection.server.pid, connection.server.secret_key.clone());
         spawn_local(async move {
-            if let Err(error) = server::cancel(&settings.spec, pid, &key).await {
-                tracing::warn!(shard = %settings.spec.shard, %error, "a cancel request did not reach the server");
+            let sent = server::cancel(&settings.spec, pid, &key).await;
+            if let Err(error) = &sent {
+                tracing::warn!(shard = %settings.spec.shard, %error, "a cancel request was not answered");
             }
+            sent.is_ok()
         })
     }
 }

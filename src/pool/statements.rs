@@ -25,6 +25,11 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// Its number, which no other statement of this data thread ever has.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
     /// The name on server connections; nobody outside can guess what it stands for, nor does anybody need to.
     pub fn server_name(&self) -> &str {
         &self.server_name

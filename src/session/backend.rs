@@ -1,5 +1,7 @@
 //! From the server: what each message means for the conversation, the result limit, and what the client sees of it.
 
+use std::rc::Rc;
+
 use super::frontend::POISON_QUERY;
 use super::names::{Held, Undo};
 use super::outgoing::Outgoing;
@@ -205,6 +207,10 @@ impl Session {
         if tag == backend::READY_FOR_QUERY && !self.flow.owes() {
             self.end_watched();
         }
+        if tag == backend::READY_FOR_QUERY && self.flow.status() == Status::Idle {
+            // Portals end with their transaction.
+            self.vain_portals.clear();
+        }
         if tag == backend::READY_FOR_QUERY && self.cut.is_none() {
             self.end_statement();
         }
@@ -244,7 +250,13 @@ impl Session {
 
     /// Takes back what skipped messages had prepared.
     fn undo(&mut self) {
-        for undo in self.flow.take_undone() {
+        let undone = self.flow.take_undone();
+        self.take_back(undone);
+    }
+
+    /// Takes back what came to nothing, the newest first.
+    pub(super) fn take_back(&mut self, undone: Vec<Undo>) {
+        for undo in undone {
             match undo {
                 Undo::Nothing => {}
                 Undo::Named { name, parsed } => {
@@ -258,8 +270,20 @@ impl Session {
                         lease.prepared.remove(&statement);
                     }
                 }
-                Undo::Unnamed => {
-                    self.names.remove(b"");
+                Undo::Evicted(statement) => {
+                    if let Some(lease) = &mut self.lease {
+                        lease.prepared.insert(&statement);
+                    }
+                }
+                Undo::Portal(name) => {
+                    self.vain_portals.insert(name);
+                }
+                Undo::Closed { name, held } => self.names.insert(&name, held),
+                Undo::Unnamed(statement) => {
+                    let is_it = |held: &Held| matches!(held, Held::Shared { statement: known, .. } if Rc::ptr_eq(known, &statement));
+                    if self.names.get(b"").is_some_and(is_it) {
+                        self.names.remove(b"");
+                    }
                     if let Some(lease) = &mut self.lease {
                         lease.unnamed = None;
                     }

@@ -1,5 +1,6 @@
 //! From the client: what each message is, what it needs, and how it goes to the server.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use super::names::{Held, Undo};
@@ -121,6 +122,10 @@ impl Session {
         match tag {
             frontend::DESCRIBE => self.describe(body, at..at + size, out),
             frontend::EXECUTE if self.is_about_portal(body) => self.execute_about_session(out),
+            frontend::EXECUTE if self.is_vain_portal(body) => {
+                self.refuse_extended(unknown_portal(body), out);
+                Ok(Step::Whole)
+            }
             frontend::EXECUTE => self.portal_message(Owed::Execute, at..at + size, out),
             frontend::CLOSE => self.close_message(body, at..at + size, out),
             frontend::FLUSH => {
@@ -180,7 +185,7 @@ impl Session {
 
     /// A simple Query destroys the unnamed statement (PostgreSQL manual, "Extended Query").
     pub(super) fn forget_unnamed(&mut self) {
-        self.names.remove(b"");
+        self.drop_unnamed();
         if let Some(lease) = &mut self.lease {
             lease.unnamed = None;
         }
@@ -210,10 +215,18 @@ impl Session {
         let Some((name, body)) = frame::split_cstr(&message[frame::HEADER_BYTES..]) else {
             return Err(violation("invalid string in message"));
         };
-        let verdict = match self.check_name(name, body.len()).and_then(|()| self.verdict_on(body)) {
+        if self.undecided.has_name(name, &self.flow) {
+            return Ok(Step::Stall(Stalled::Answers));
+        }
+        let judged = self.verdict_on(body);
+        let judged = judged.and_then(|verdict| self.check_name(name, body.len()).map(|()| verdict));
+        let verdict = match judged {
             Ok(Some(verdict)) => verdict,
             Ok(None) => return Ok(Step::Stall(Stalled::Judge)),
             Err(refusal) => {
+                if name.is_empty() {
+                    self.drop_unnamed();
+                }
                 self.refuse_extended(refusal, out);
                 return Ok(Step::Whole);
             }
@@ -226,8 +239,17 @@ impl Session {
             self.judged = Some(verdict);
             return Ok(Step::Stall(Stalled::Lease));
         }
-        self.prepare(name, body, verdict, at..at + size, out);
-        Ok(Step::Whole)
+        Ok(self.prepare(name, body, verdict, at..at + size, out))
+    }
+
+    /// Forgets the unnamed statement, as a Parse of another does; not where an error makes the server skip that Parse.
+    fn drop_unnamed(&mut self) {
+        if let Some(held) = self.names.remove(b"")
+            && self.flow.owes()
+        {
+            let undo = Undo::Closed { name: Box::default(), held };
+            self.flow.sent(Owed::Local { bytes: Box::default(), undo });
+        }
     }
 
     fn check_name(&self, name: &[u8], bytes: usize) -> Result<(), Refusal> {
@@ -249,22 +271,30 @@ impl Session {
         verdict: Arc<Verdict>,
         range: std::ops::Range<usize>,
         out: &mut Outgoing<'_>,
-    ) {
-        self.begin_statement(Arc::clone(&verdict));
-        self.lend_names_in_batch(&verdict, out);
+    ) -> Step {
         let key = StatementKey { scope: self.own.scope(), body: body.into() };
         if name.is_empty() {
+            self.begin_statement(Arc::clone(&verdict));
+            self.drop_unnamed();
             let statement = self.pool.statements.lone(key);
             if let Some(lease) = &mut self.lease {
-                lease.unnamed = Some(std::rc::Rc::clone(&statement));
+                lease.unnamed = Some(Rc::clone(&statement));
             }
-            self.names.insert(name, Held::Shared { statement, verdict });
+            self.lend_names_in_batch(&verdict, out);
+            self.names.insert(name, Held::Shared { statement: Rc::clone(&statement), verdict });
             out.forward(range);
-            self.flow.sent(Owed::Parse { ours: false, quiet: false, undo: Undo::Unnamed });
-            return;
+            self.flow.sent(Owed::Parse { ours: false, quiet: false, undo: Undo::Unnamed(statement) });
+            return Step::Whole;
         }
         let statement = self.pool.statements.intern(key);
-        self.names.insert(name, Held::Shared { statement: std::rc::Rc::clone(&statement), verdict });
+        if self.undecided.has_statement(&statement, &self.flow) {
+            self.judged = Some(verdict);
+            return Step::Stall(Stalled::Answers);
+        }
+        self.begin_statement(Arc::clone(&verdict));
+        self.lend_names_in_batch(&verdict, out);
+        self.undecided.note_name(name, &self.flow);
+        self.names.insert(name, Held::Shared { statement: Rc::clone(&statement), verdict });
         let there = self.lease.as_mut().is_some_and(|lease| lease.prepared.touch(&statement));
         if there {
             let undo = Undo::Named { name: name.into(), parsed: false };
@@ -274,6 +304,7 @@ impl Session {
             let undo = Undo::Named { name: name.into(), parsed: true };
             self.flow.sent(Owed::Parse { ours: false, quiet: false, undo });
         }
+        Step::Whole
     }
 
     fn bind(&mut self, size: usize, data: &[u8], at: usize, out: &mut Outgoing<'_>) -> Stepped {
@@ -286,7 +317,11 @@ impl Session {
             }
             return Ok(Step::Stall(Stalled::More));
         };
-        let held = match self.names.get(name).cloned() {
+        let held = match self.held(name) {
+            Ok(held) => held,
+            Err(stalled) => return Ok(Step::Stall(stalled)),
+        };
+        let held = match held {
             None => {
                 self.refuse_extended(unknown_statement(name), out);
                 return self.drop_message(size);
@@ -294,15 +329,13 @@ impl Session {
             Some(held @ Held::About { .. }) => return self.bind_about_session(portal, held, size),
             Some(held) => held,
         };
-        if !self.has_lease() {
-            return Ok(Step::Stall(Stalled::Lease));
-        }
         if let Err(refusal) = self.apply_held(&held) {
             self.refuse_extended(refusal, out);
             return self.drop_message(size);
         }
         self.ensure_prepared(name, &held, out);
-        self.flow.sent(Owed::Bind);
+        self.vain_portals.remove(portal);
+        self.flow.sent(Owed::Bind { undo: Undo::Portal(portal.into()) });
         let statement = match &held {
             Held::Shared { statement, .. } if !name.is_empty() => statement,
             _ => return Ok(self.pass_message(size)),
@@ -325,10 +358,18 @@ impl Session {
             if self.is_about_portal(name) {
                 return Ok(self.describe_about_session(false));
             }
+            if self.is_vain_portal(name) {
+                self.refuse_extended(unknown_portal(name), out);
+                return Ok(Step::Whole);
+            }
             return self.portal_message(Owed::Describe, range, out);
         }
         let Some((name, _)) = frame::split_cstr(name) else { return Err(violation("invalid string in message")) };
-        let held = match self.names.get(name).cloned() {
+        let held = match self.held(name) {
+            Ok(held) => held,
+            Err(stalled) => return Ok(Step::Stall(stalled)),
+        };
+        let held = match held {
             None => {
                 self.refuse_extended(unknown_statement(name), out);
                 return Ok(Step::Whole);
@@ -336,9 +377,6 @@ impl Session {
             Some(Held::About { .. }) => return Ok(self.describe_about_session(true)),
             Some(held) => held,
         };
-        if !self.has_lease() {
-            return Ok(Step::Stall(Stalled::Lease));
-        }
         self.ensure_prepared(name, &held, out);
         match &held {
             Held::Shared { statement, .. } if !name.is_empty() => {
@@ -348,6 +386,35 @@ impl Session {
         }
         self.flow.sent(Owed::Describe);
         Ok(Step::Whole)
+    }
+
+    /// What the client calls `name`, with a lease to use it on; or what must be waited for first.
+    fn held(&mut self, name: &[u8]) -> Result<Option<Held>, Stalled> {
+        if self.undecided.has_name(name, &self.flow) {
+            return Err(Stalled::Answers);
+        }
+        let Some(held) = self.names.get(name).cloned() else { return Ok(None) };
+        if matches!(held, Held::About { .. }) {
+            return Ok(Some(held));
+        }
+        if !self.has_lease() {
+            return Err(Stalled::Lease);
+        }
+        if let Held::Shared { statement, .. } = &held
+            && self.undecided.has_statement(statement, &self.flow)
+        {
+            return Err(Stalled::Answers);
+        }
+        Ok(Some(held))
+    }
+
+    /// Whether `body` begins with the name of a portal that is not there, though the server may not know it.
+    ///
+    /// PostgreSQL 15 leaves a portal behind where a Bind fails in a failed transaction; its Execute can crash the server
+    /// process, and with it all others of that cluster.
+    fn is_vain_portal(&self, body: &[u8]) -> bool {
+        let Some((name, _)) = frame::split_cstr(body) else { return false };
+        self.vain_portals.contains(name) || name.is_empty() && self.flow.status() == Status::Failed
     }
 
     /// A message about a portal: portals live on the lease and keep the client's names.
@@ -371,12 +438,19 @@ impl Session {
                 self.reply_here(backend::CLOSE_COMPLETE, Undo::Nothing);
                 return Ok(Step::Whole);
             }
-            return self.portal_message(Owed::Close { ours: false }, range, out);
+            return self.portal_message(Owed::Close { ours: false, undo: Undo::Nothing }, range, out);
         }
         let Some((name, _)) = frame::split_cstr(name) else { return Err(violation("invalid string in message")) };
         // The statement stays on server connections: others may share it. It goes when it is the least recently used.
-        self.names.remove(name);
-        self.reply_here(backend::CLOSE_COMPLETE, Undo::Nothing);
+        if self.undecided.has_name(name, &self.flow) {
+            return Ok(Step::Stall(Stalled::Answers));
+        }
+        let undo = match self.names.remove(name) {
+            Some(held) => Undo::Closed { name: name.into(), held },
+            None => Undo::Nothing,
+        };
+        self.undecided.note_name(name, &self.flow);
+        self.reply_here(backend::CLOSE_COMPLETE, undo);
         Ok(Step::Whole)
     }
 
@@ -431,28 +505,30 @@ impl Session {
         self.lend_names_in_batch(verdict, out);
         let Some(lease) = &mut self.lease else { return };
         if name.is_empty() {
-            if lease.unnamed.as_ref().is_some_and(|there| std::rc::Rc::ptr_eq(there, statement)) {
+            if lease.unnamed.as_ref().is_some_and(|there| Rc::ptr_eq(there, statement)) {
                 return;
             }
-            lease.unnamed = Some(std::rc::Rc::clone(statement));
+            lease.unnamed = Some(Rc::clone(statement));
             put_parse(out.writer(), b"", statement.body());
             self.flow.sent(Owed::Parse { ours: true, quiet: false, undo: Undo::UnnamedAgain });
         } else if !lease.prepared.touch(statement) {
             self.send_parse(statement, out);
-            let undo = Undo::Prepared(std::rc::Rc::clone(statement));
+            let undo = Undo::Prepared(Rc::clone(statement));
             self.flow.sent(Owed::Parse { ours: true, quiet: false, undo });
         }
     }
 
     /// Sends the Parse of a named statement, after the Close of another where the connection is full.
-    fn send_parse(&mut self, statement: &std::rc::Rc<crate::pool::Statement>, out: &mut Outgoing<'_>) {
+    fn send_parse(&mut self, statement: &Rc<crate::pool::Statement>, out: &mut Outgoing<'_>) {
         let limit = self.pool.settings().max_prepared_statements;
         let Some(lease) = &mut self.lease else { return };
         if let Some(evicted) = lease.prepared.evict(limit) {
             put_named(out.writer(), frontend::CLOSE, evicted.server_name().as_bytes());
-            self.flow.sent(Owed::Close { ours: true });
+            self.undecided.note_statement(&evicted, &self.flow);
+            self.flow.sent(Owed::Close { ours: true, undo: Undo::Evicted(evicted) });
         }
         lease.prepared.insert(statement);
+        self.undecided.note_statement(statement, &self.flow);
         put_parse(out.writer(), statement.server_name().as_bytes(), statement.body());
     }
 
@@ -525,6 +601,11 @@ pub(super) fn statement_text(body: &[u8]) -> Result<&str, Refusal> {
     };
     std::str::from_utf8(text)
         .map_err(|_| Refusal::new(Kind::Syntax, "invalid byte sequence for encoding \"UTF8\" in the statement"))
+}
+
+fn unknown_portal(body: &[u8]) -> Refusal {
+    let name = frame::split_cstr(body).map_or(&[][..], |(name, _)| name);
+    Refusal::new(Kind::UnknownPortal, format!("portal \"{}\" does not exist", String::from_utf8_lossy(name)))
 }
 
 fn unknown_statement(name: &[u8]) -> Refusal {

@@ -4,7 +4,7 @@ use super::backend::Broken;
 use super::frontend::End;
 use super::{Rest, Session, Stalled};
 use crate::refusal::{Kind, Refusal};
-use crate::wire::flow::{Flow, Lost, Status};
+use crate::wire::flow::{Lost, Status};
 use crate::wire::{frame, welcome};
 
 impl Session {
@@ -20,7 +20,9 @@ impl Session {
         let mut flow = std::mem::take(&mut self.flow);
         let status = flow.status();
         let lost = flow.lose();
-        self.take_back(flow);
+        self.take_back(flow.take_undone());
+        self.undecided.clear();
+        self.vain_portals.clear();
         self.from_server = Vec::new();
         self.to_server = Default::default();
         if !torn {
@@ -53,14 +55,6 @@ impl Session {
         self.end_statement();
         self.stalled = Stalled::No;
         Ok(())
-    }
-
-    fn take_back(&mut self, mut flow: Flow<super::names::Undo>) {
-        for undo in flow.take_undone() {
-            if let super::names::Undo::Named { name, .. } = undo {
-                self.names.remove(&name);
-            }
-        }
     }
 
     /// The server's own words where it had any, as an error of the statement and not of the session.

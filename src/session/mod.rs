@@ -16,6 +16,7 @@ mod relay;
 mod run;
 mod settings;
 mod signals;
+mod undecided;
 mod watched;
 
 pub use effects::startup_settings;
@@ -24,7 +25,7 @@ pub use run::run;
 pub use signals::{Signal, Signals};
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -44,6 +45,7 @@ use names::{Held, Names, Undo};
 use outgoing::Pending;
 use pin::Pin;
 use settings::OwnSettings;
+use undecided::Undecided;
 use watched::Watched;
 
 /// The read buffer that all sessions of a data thread share: what is in it never outlives one poll of one session.
@@ -152,6 +154,9 @@ pub struct Session {
     flow: Flow<Undo>,
 
     names: Names,
+    undecided: Undecided,
+    /// Portals of the transaction whose last Bind failed.
+    vain_portals: HashSet<Box<[u8]>>,
     /// The client's messages are dropped up to its Sync: one of them was refused here.
     skip_to_sync: bool,
     /// The verdict on the statement at the front of `from_client`, judged before it got a lease.
@@ -198,6 +203,8 @@ enum Stalled {
     Judge,
     /// Too many replies are owed.
     Owed,
+    /// What the message at the front means is decided by the answer to an earlier batch.
+    Answers,
     /// The message at the front must wait until nothing is owed.
     Quiet,
 }

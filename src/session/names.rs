@@ -70,8 +70,19 @@ pub(super) enum Undo {
     },
     /// A statement that we prepared for the client's Bind.
     Prepared(Rc<Statement>),
+    /// A statement that we closed on the server connection to make room.
+    Evicted(Rc<Statement>),
+    /// The client's Close of a name that stood for something.
+    Closed {
+        /// The name.
+        name: Box<[u8]>,
+        /// What it stood for.
+        held: Held,
+    },
+    /// A portal, which the client may have bound in vain.
+    Portal(Box<[u8]>),
     /// The client's unnamed statement.
-    Unnamed,
+    Unnamed(Rc<Statement>),
     /// The unnamed statement that we sent again.
     UnnamedAgain,
 }

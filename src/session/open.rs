@@ -1,11 +1,13 @@
 //! The beginning of a session: its context, its settings, and the answer to a login.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::names::Names;
 use super::outgoing::Pending;
 use super::settings::OwnSettings;
+use super::undecided::Undecided;
 use super::{Rest, Running, Session, Signals, Stalled, Thread};
 use crate::auth::Identity;
 use crate::context::{Context, Setting, timeout_ms};
@@ -101,6 +103,8 @@ impl Opening {
             locals_due: false,
             flow: Flow::default(),
             names: Names::default(),
+            undecided: Undecided::default(),
+            vain_portals: HashSet::new(),
             skip_to_sync: false,
             judged: None,
             watched: None,

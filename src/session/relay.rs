@@ -114,7 +114,8 @@ impl Session {
             Stalled::Lease | Stalled::Judge => return Poll::Pending,
             Stalled::Owed if self.flow.is_full() => return Poll::Pending,
             Stalled::Quiet if self.flow.owes() => return Poll::Pending,
-            Stalled::Owed | Stalled::Quiet => {}
+            Stalled::Answers if self.flow.is_behind() => return Poll::Pending,
+            Stalled::Owed | Stalled::Quiet | Stalled::Answers => {}
             Stalled::No if !self.from_client.is_empty() => {}
             Stalled::No | Stalled::More => {
                 if let Err(end) = ready!(self.poll_read_client(cx)) {
@@ -182,7 +183,7 @@ impl Session {
         match self.stalled {
             Stalled::Lease => Err(Pause::NeedLease),
             Stalled::Judge => Err(Pause::NeedVerdict),
-            Stalled::No | Stalled::More | Stalled::Owed | Stalled::Quiet => Ok(()),
+            Stalled::No | Stalled::More | Stalled::Owed | Stalled::Quiet | Stalled::Answers => Ok(()),
         }
     }
 
@@ -202,6 +203,7 @@ impl Session {
         if let Some(lease) = self.lease.take() {
             lease.release();
         }
+        self.undecided.clear();
         self.signals.set_deadline(None);
         None
     }

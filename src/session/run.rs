@@ -255,6 +255,7 @@ impl Session {
                     self.settle_pin(&counts);
                 }
                 self.remake_context();
+                self.undecided.clear();
                 lease.told = Some(self.asker.context.clone());
                 self.signals.set_deadline(None);
                 if self.pin.is_some() {

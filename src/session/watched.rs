@@ -310,7 +310,7 @@ impl Session {
         }
         for name in std::mem::take(&mut self.borrowed) {
             super::frontend::put_named(out.writer(), frontend::CLOSE, &name);
-            self.flow.sent(Owed::Close { ours: true });
+            self.flow.sent(Owed::Close { ours: true, undo: Undo::Nothing });
         }
         sync(out);
         self.flow.sent(Owed::Sync { ours: true });

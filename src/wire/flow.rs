@@ -65,7 +65,10 @@ pub enum Owed<U> {
         undo: U,
     },
     /// BindComplete.
-    Bind,
+    Bind {
+        /// Undone when the server skips or refuses it.
+        undo: U,
+    },
     /// RowDescription or NoData, with ParameterDescription before it for a statement.
     Describe,
     /// Rows, and one of CommandComplete, EmptyQueryResponse, PortalSuspended.
@@ -74,6 +77,8 @@ pub enum Owed<U> {
     Close {
         /// We sent it, the client does not know of it.
         ours: bool,
+        /// Undone when the server skips it.
+        undo: U,
     },
     /// ReadyForQuery; swallowed when the Sync was ours.
     Sync {
@@ -141,6 +146,10 @@ pub struct Flow<U> {
     skipping: bool,
     /// What a skip has undone and the session has not yet taken.
     undone: Vec<U>,
+    /// How many Syncs have been sent: the number of the batch that is being sent.
+    batch: u64,
+    /// How many of them have been answered.
+    answered: u64,
 }
 
 impl<U> Default for Flow<U> {
@@ -152,6 +161,8 @@ impl<U> Default for Flow<U> {
             copy_in: false,
             skipping: false,
             undone: Vec::new(),
+            batch: 0,
+            answered: 0,
         }
     }
 }
@@ -187,6 +198,21 @@ impl<U> Flow<U> {
         self.owed.len() >= OWED_MAX
     }
 
+    /// The number of the batch that is being sent; each Sync ends one.
+    pub fn batch(&self) -> u64 {
+        self.batch
+    }
+
+    /// Whether a batch that has been sent whole has not been answered whole.
+    pub fn is_behind(&self) -> bool {
+        self.answered < self.batch
+    }
+
+    /// Whether the batch of that number has been sent whole and not been answered whole.
+    pub fn is_undecided(&self, batch: u64) -> bool {
+        (self.answered..self.batch).contains(&batch)
+    }
+
     /// Whether a lease may end here: nothing owed, no batch or COPY open, transaction idle.
     pub fn is_safe(&self) -> bool {
         self.owed.is_empty() && self.status == Status::Idle && !self.batch_open && !self.copy_in && !self.skipping
@@ -214,10 +240,11 @@ impl<U> Flow<U> {
             Owed::Sync { .. } => {
                 self.batch_open = false;
                 self.skipping = false;
+                self.batch += 1;
             }
             Owed::Query { .. } | Owed::Local { .. } | Owed::CopyEnd | Owed::Poison { query: true, .. } => {}
             Owed::Parse { .. }
-            | Owed::Bind
+            | Owed::Bind { .. }
             | Owed::Describe
             | Owed::Execute
             | Owed::Close { .. }
@@ -259,7 +286,7 @@ impl<U> Flow<U> {
             Owed::Query { .. } => (Self::answers_a_query(tag), false),
             Owed::Execute => (Self::answers_an_execute(tag), Self::ends_an_execute(tag)),
             Owed::Parse { .. } => (tag == backend::PARSE_COMPLETE, true),
-            Owed::Bind => (tag == backend::BIND_COMPLETE, true),
+            Owed::Bind { .. } => (tag == backend::BIND_COMPLETE, true),
             Owed::Close { .. } => (tag == backend::CLOSE_COMPLETE, true),
             Owed::Describe => (
                 matches!(tag, backend::PARAMETER_DESCRIPTION | backend::ROW_DESCRIPTION | backend::NO_DATA),
@@ -270,7 +297,7 @@ impl<U> Flow<U> {
         if !allowed {
             return Err(violation);
         }
-        let ours = matches!(head, Owed::Parse { ours: true, .. } | Owed::Close { ours: true });
+        let ours = matches!(head, Owed::Parse { ours: true, .. } | Owed::Close { ours: true, .. });
         if tag == backend::COPY_IN_RESPONSE {
             self.begin_copy_in();
         } else if finishes {
@@ -323,17 +350,15 @@ impl<U> Flow<U> {
                     told = false;
                 }
                 Owed::CopyEnd => {}
-                Owed::Parse { quiet: true, undo, .. } => self.undone.push(undo),
-                Owed::Close { ours: true } => {}
-                Owed::Parse { undo, .. } | Owed::Local { undo, .. } => {
+                Owed::Parse { quiet: true, undo, .. } | Owed::Close { ours: true, undo } => self.undone.push(undo),
+                Owed::Parse { undo, .. }
+                | Owed::Bind { undo }
+                | Owed::Close { undo, .. }
+                | Owed::Local { undo, .. } => {
                     self.undone.push(undo);
                     tell(&mut answers, &mut told);
                 }
-                Owed::Bind
-                | Owed::Describe
-                | Owed::Execute
-                | Owed::Close { .. }
-                | Owed::Poison { query: false, .. } => {
+                Owed::Describe | Owed::Execute | Owed::Poison { query: false, .. } => {
                     tell(&mut answers, &mut told);
                 }
             }
@@ -396,8 +421,11 @@ impl<U> Flow<U> {
         self.copy_in = end.is_none();
         let mut at = 0;
         let last = end.unwrap_or(self.owed.len());
+        let answered = &mut self.answered;
         self.owed.retain(|owed| {
-            let ignored = at > 0 && at < last && matches!(owed, Owed::Sync { .. }) || Some(at) == end;
+            let sync = at > 0 && at < last && matches!(owed, Owed::Sync { .. });
+            *answered += u64::from(sync);
+            let ignored = sync || Some(at) == end;
             at += 1;
             !ignored
         });
@@ -425,7 +453,7 @@ impl<U> Flow<U> {
             }
             Some(
                 Owed::Parse { .. }
-                | Owed::Bind
+                | Owed::Bind { .. }
                 | Owed::Describe
                 | Owed::Execute
                 | Owed::Close { .. }
@@ -444,7 +472,14 @@ impl<U> Flow<U> {
                 return;
             }
             match self.owed.pop_front() {
-                Some(Owed::Parse { undo, .. } | Owed::Local { undo, .. }) => self.undone.push(undo),
+                Some(
+                    Owed::Parse { undo, .. }
+                    | Owed::Bind { undo }
+                    | Owed::Close { undo, .. }
+                    | Owed::Local { undo, .. },
+                ) => {
+                    self.undone.push(undo);
+                }
                 _ => continue,
             }
         }
@@ -453,10 +488,13 @@ impl<U> Flow<U> {
 
     fn ready(&mut self, byte: u8) -> Option<Reply> {
         self.drop_copy_ends();
-        if !matches!(self.owed.front(), Some(Owed::Query { .. } | Owed::Sync { .. })) {
-            return None;
-        }
+        let sync = match self.owed.front() {
+            Some(Owed::Query { .. }) => false,
+            Some(Owed::Sync { .. }) => true,
+            _ => return None,
+        };
         self.status = Status::from_byte(byte)?;
+        self.answered += u64::from(sync);
         self.copy_in = false;
         let ours = matches!(self.owed.pop_front(), Some(Owed::Sync { ours: true } | Owed::Query { as_execute: true }));
         Some(if ours { Reply::Swallow } else { Reply::Forward })
@@ -529,7 +567,7 @@ mod tests {
     #[test]
     fn after_an_error_without_sync_the_server_skips_what_comes() {
         let mut flow = TestFlow::default();
-        flow.sent(Owed::Bind);
+        flow.sent(Owed::Bind { undo: 0 });
         receive(&mut flow, b"E");
         assert!(flow.skipping() && !flow.is_safe());
         flow.sent(Owed::Sync { ours: false });
@@ -597,7 +635,7 @@ mod tests {
     fn our_own_messages_are_swallowed_and_our_own_replies_wait_their_turn() {
         let mut flow = TestFlow::default();
         flow.sent(Owed::Parse { ours: true, quiet: false, undo: 1 });
-        flow.sent(Owed::Bind);
+        flow.sent(Owed::Bind { undo: 0 });
         flow.sent(Owed::Local { bytes: Box::from(&b"local"[..]), undo: 2 });
         flow.sent(Owed::Sync { ours: false });
         assert_eq!(flow.take_local(), None);
@@ -626,7 +664,7 @@ mod tests {
         let mut flow = TestFlow::default();
         flow.sent(Owed::Query { as_execute: false });
         flow.sent(parse(1));
-        flow.sent(Owed::Bind);
+        flow.sent(Owed::Bind { undo: 0 });
         flow.sent(Owed::Sync { ours: false });
         flow.sent(Owed::Sync { ours: false });
         flow.sent(Owed::Execute);
