@@ -277,6 +277,7 @@ impl Session {
             self.begin_statement(Arc::clone(&verdict));
             self.drop_unnamed();
             let statement = self.pool.statements.lone(key);
+            self.undecided.note_statement(&statement, &self.flow);
             if let Some(lease) = &mut self.lease {
                 lease.unnamed = Some(Rc::clone(&statement));
             }
@@ -287,7 +288,9 @@ impl Session {
             return Step::Whole;
         }
         let statement = self.pool.statements.intern(key);
-        if self.undecided.has_statement(&statement, &self.flow) {
+        let there = self.lease.as_mut().is_some_and(|lease| lease.prepared.touch(&statement));
+        // What is there already is answered here, which is right only where no earlier batch can fail the transaction.
+        if self.undecided.has_statement(&statement, &self.flow) || there && self.flow.is_behind() {
             self.judged = Some(verdict);
             return Step::Stall(Stalled::Answers);
         }
@@ -295,8 +298,12 @@ impl Session {
         self.lend_names_in_batch(&verdict, out);
         self.undecided.note_name(name, &self.flow);
         self.names.insert(name, Held::Shared { statement: Rc::clone(&statement), verdict });
-        let there = self.lease.as_mut().is_some_and(|lease| lease.prepared.touch(&statement));
-        if there {
+        if there && body[0] != 0 && self.flow.status() == Status::Failed && !self.flow.owes() {
+            // In a failed transaction nothing but an empty text can be prepared: the server says so by itself.
+            put_parse(out.writer(), statement.server_name().as_bytes(), statement.body());
+            let undo = Undo::Named { name: name.into(), parsed: false };
+            self.flow.sent(Owed::Parse { ours: false, quiet: false, undo });
+        } else if there {
             let undo = Undo::Named { name: name.into(), parsed: false };
             self.reply_here(backend::PARSE_COMPLETE, undo);
         } else {
@@ -509,6 +516,7 @@ impl Session {
                 return;
             }
             lease.unnamed = Some(Rc::clone(statement));
+            self.undecided.note_statement(statement, &self.flow);
             put_parse(out.writer(), b"", statement.body());
             self.flow.sent(Owed::Parse { ours: true, quiet: false, undo: Undo::UnnamedAgain });
         } else if !lease.prepared.touch(statement) {
