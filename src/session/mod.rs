@@ -6,6 +6,7 @@
 
 mod backend;
 mod effects;
+mod extended;
 mod frontend;
 mod lost;
 mod names;
