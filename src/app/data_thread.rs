@@ -164,6 +164,7 @@ impl Pools {
     fn settings(&self, config: &Config, plan: &ShardPlan) -> PoolSettings {
         PoolSettings {
             spec: plan.spec.clone(),
+            telling: plan.telling.clone(),
             size: self.share.of(plan.shard.pool_size).max(1),
             min_size: self.share.of(plan.shard.min_pool_size),
             lifetime: config.pool.server_lifetime,

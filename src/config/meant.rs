@@ -220,6 +220,24 @@ pub struct ContextNames {
     pub roles: String,
     /// Holds the permissions.
     pub permissions: String,
+    /// Where the databases keep the context.
+    pub form: ContextForm,
+    /// Where the keys are that seal it.
+    pub seal_key: Option<SecretRef>,
+}
+
+/// Where the databases keep the context (policies/sql).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ContextForm {
+    /// As each database says.
+    #[default]
+    Auto,
+    /// In ordinary settings.
+    Plain,
+    /// In a setting that the shared role cannot write.
+    Guarded,
+    /// In ordinary settings, under a seal.
+    Sealed,
 }
 
 impl Default for ContextNames {
@@ -230,6 +248,8 @@ impl Default for ContextNames {
             project: "app.current_project_id".to_owned(),
             roles: "app.current_roles".to_owned(),
             permissions: "app.current_permissions".to_owned(),
+            form: ContextForm::Auto,
+            seal_key: None,
         }
     }
 }

@@ -23,9 +23,9 @@ mod tests;
 
 pub use fault::{Fault, Faults};
 pub use meant::{
-    Admin, Audit, Auth, Breach, Check, ClaimNames, Config, ContextNames, DirectoryConfig, Host, Isolation, KeySource,
-    Listen, Log, LogFormat, LogLevel, OnExpiry, Organization, PlaintextPasswords, Pool, PoolMode, Range, Shard,
-    Sharding, ShardingMethod, StatementAudit, Status, TlsFiles, TlsMode, UnknownOrganizations,
+    Admin, Audit, Auth, Breach, Check, ClaimNames, Config, ContextForm, ContextNames, DirectoryConfig, Host, Isolation,
+    KeySource, Listen, Log, LogFormat, LogLevel, OnExpiry, Organization, PlaintextPasswords, Pool, PoolMode, Range,
+    Shard, Sharding, ShardingMethod, StatementAudit, Status, TlsFiles, TlsMode, UnknownOrganizations,
 };
 pub use natural::natural_order;
 pub use page::{Named, Need};

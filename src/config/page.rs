@@ -31,6 +31,8 @@ pub enum Need {
     Secret(SecretRef),
     /// A readable secret that signs tokens.
     SigningSecret(SecretRef),
+    /// A readable secret that holds the keys that seal contexts.
+    SealKeys(SecretRef),
     /// A readable PEM file of public keys.
     PublicKeys(PathBuf),
     /// A readable JWKS document.

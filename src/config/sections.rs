@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use super::meant::{
-    Admin, Audit, Auth, Breach, Check, ClaimNames, ContextNames, KeySource, Listen, Log, LogFormat, LogLevel, OnExpiry,
-    PlaintextPasswords, Pool, PoolMode, StatementAudit, TlsFiles,
+    Admin, Audit, Auth, Breach, Check, ClaimNames, ContextForm, ContextNames, KeySource, Listen, Log, LogFormat,
+    LogLevel, OnExpiry, PlaintextPasswords, Pool, PoolMode, StatementAudit, TlsFiles,
 };
 use super::page::{Need, Page};
 use super::policy::GuardPolicy;
@@ -189,13 +189,26 @@ pub(super) fn context(root: &Table<'_>) -> ContextNames {
     let table = root.table("context");
     let default = ContextNames::default();
     let setting = |key, default| table.checked(key, setting_name).unwrap_or(default);
+    let forms = [
+        ("auto", ContextForm::Auto),
+        ("plain", ContextForm::Plain),
+        ("guarded", ContextForm::Guarded),
+        ("sealed", ContextForm::Sealed),
+    ];
     let names = ContextNames {
         organization: setting("organization", default.organization),
         user: setting("user", default.user),
         project: setting("project", default.project),
         roles: setting("roles", default.roles),
         permissions: setting("permissions", default.permissions),
+        form: table.word("form", &forms).unwrap_or(default.form),
+        seal_key: table.secret("seal_key_file", "seal_key_env", Need::SealKeys),
     };
+    table.refuse_inline("seal_key", "seal_key_file or seal_key_env");
+    let sealing = matches!(names.form, ContextForm::Guarded | ContextForm::Sealed);
+    if sealing && !table.has("seal_key_file") && !table.has("seal_key_env") {
+        table.fault("form", "nothing to seal with (give seal_key_file or seal_key_env)");
+    }
     let all = [
         ("organization", &names.organization),
         ("user", &names.user),

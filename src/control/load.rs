@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::auth::{Jwks, KEY_FILE_BYTES_MAX, Key, KeyError, KeySet};
 use crate::config::{self, Config, Fault, Faults, Named, Need, Secret, SecretRef, Sources, Survey};
+use crate::context::seal::{KeyFault, KeyFile};
 
 /// The largest configuration or policy file, certificate or key, in bytes.
 const FILE_BYTES_MAX: usize = 1 << 20;
@@ -35,7 +36,7 @@ pub enum SecretError {
 
 /// Why a file that a configuration names will not do.
 #[derive(Debug, thiserror::Error)]
-enum Unfit {
+pub(super) enum Unfit {
     #[error("cannot read {}: {}", .0.display(), .1)]
     Unreadable(PathBuf, io::Error),
     #[error("{} is not UTF-8", .0.display())]
@@ -46,6 +47,8 @@ enum Unfit {
     Secret(#[from] SecretError),
     #[error("{0}: {1}")]
     Key(String, KeyError),
+    #[error("{0}: {1}")]
+    SealKey(SecretRef, KeyFault),
 }
 
 /// Reads the configuration at `path` and the policy files that it names (1 MiB each at most), and checks all of it,
@@ -128,6 +131,7 @@ fn fit(need: &Need) -> Result<(), Unfit> {
             let content = read_secret(secret)?;
             Key::from_secret(content.expose()).map(|_| ()).map_err(key_fault(secret.to_string()))
         }
+        Need::SealKeys(secret) => read_seal_keys(secret).map(|_| ()),
         Need::PublicKeys(path) => {
             let content = bytes_of(path, KEY_FILE_BYTES_MAX)?;
             KeySet::from_pem(&content).map(|_| ()).map_err(key_fault(path.display().to_string()))
@@ -163,6 +167,12 @@ pub fn read_secret(from: &SecretRef) -> Result<Secret, SecretError> {
         return Err(SecretError::Empty(from.clone()));
     }
     Ok(Secret::new(content))
+}
+
+/// Reads the keys that seal contexts.
+pub(super) fn read_seal_keys(from: &SecretRef) -> Result<KeyFile, Unfit> {
+    let content = read_secret(from)?;
+    KeyFile::parse(content.expose_text().unwrap_or_default()).map_err(|fault| Unfit::SealKey(from.clone(), fault))
 }
 
 fn text_of(path: &Path) -> Result<String, Unfit> {

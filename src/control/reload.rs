@@ -108,6 +108,9 @@ fn files(path: &Path, config: &Config) -> Vec<PathBuf> {
     if let Some(tls) = &config.listen.tls {
         files.extend([tls.certificate.clone(), tls.private_key.clone()]);
     }
+    if let Some(SecretRef::File(file)) = &config.context.seal_key {
+        files.push(file.clone());
+    }
     for shard in &config.shards {
         files.extend(shard.tls_ca_file.clone());
         if let Some(SecretRef::File(file)) = &shard.password {

@@ -10,7 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::load::read_secret;
+use super::load::{read_seal_keys, read_secret};
 use crate::auth::Throttle;
 use crate::cancel::Registry;
 use crate::config::{Config, Shard, Status, TlsFiles};
@@ -21,6 +21,7 @@ use crate::ids::{OrgId, ShardName};
 use crate::limits::Limits;
 use crate::net::Caps;
 use crate::net::tls::ServerTls;
+use crate::pool::Telling;
 use crate::server::ConnectSpec;
 use crate::session::Signal;
 use crate::tenant::Directory;
@@ -46,6 +47,8 @@ pub struct ShardPlan {
     pub shard: Shard,
     /// How to reach it.
     pub spec: ConnectSpec,
+    /// How its connections are told contexts.
+    pub telling: Telling,
     /// Rises when a reload changes how it is reached.
     pub epoch: u64,
     ca_pem: Option<Vec<u8>>,
@@ -199,6 +202,8 @@ fn read(path: &Path) -> Result<Vec<u8>, Unusable> {
 
 /// How each shard is reached (blocking: reads passwords and certificates); a shard that was there and is reached the same way keeps its epoch.
 pub fn plan_shards(config: &Config, old: &[ShardPlan]) -> Result<Vec<ShardPlan>, Unusable> {
+    let seal_keys = config.context.seal_key.as_ref().map(read_seal_keys).transpose();
+    let seal_keys = seal_keys.map_err(|error| Unusable::new("context.seal_key_file", error))?;
     let plan = |shard: &Shard| {
         let what = || format!("shard {}", shard.name);
         let password = shard.password.as_ref().map(read_secret).transpose();
@@ -208,14 +213,19 @@ pub fn plan_shards(config: &Config, old: &[ShardPlan]) -> Result<Vec<ShardPlan>,
         let spec = ConnectSpec::new(shard, password, ca_pem.as_deref(), timeout)
             .map_err(|error| Unusable::new(what(), error))?
             .with_empty_settings(context_names(config));
+        let keys = seal_keys.as_ref().map(|keys| keys.of_shard(shard.name.as_str())).unwrap_or_default();
+        let telling = Telling { names: config.context.clone(), keys };
         let known = old.iter().find(|plan| plan.shard.name == shard.name);
         let same = |plan: &ShardPlan| {
             let sized =
                 Shard { pool_size: plan.shard.pool_size, min_pool_size: plan.shard.min_pool_size, ..shard.clone() };
-            plan.ca_pem == ca_pem && plan.spec.password == spec.password && plan.shard == sized
+            plan.ca_pem == ca_pem
+                && plan.spec.password == spec.password
+                && plan.shard == sized
+                && plan.telling == telling
         };
         let epoch = known.map_or(0, |plan| plan.epoch + u64::from(!same(plan)));
-        Ok(ShardPlan { shard: shard.clone(), spec, epoch, ca_pem })
+        Ok(ShardPlan { shard: shard.clone(), spec, telling, epoch, ca_pem })
     };
     config.shards.iter().map(plan).collect()
 }

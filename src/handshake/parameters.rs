@@ -52,7 +52,7 @@ pub struct Reserved {
 impl Reserved {
     /// The wall's own settings, and the prefixes under which the configuration has put the context.
     pub fn new(names: &ContextNames) -> Self {
-        let ContextNames { organization, user, project, roles, permissions } = names;
+        let ContextNames { organization, user, project, roles, permissions, form: _, seal_key: _ } = names;
         let prefix = |name: &str| format!("{}.", name.split('.').next().unwrap_or(name).to_ascii_lowercase());
         let mut prefixes: Vec<_> = [organization, user, project, roles, permissions].map(|name| prefix(name)).into();
         prefixes.extend(OWN_PREFIXES.map(str::to_owned));

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 
+use super::bond::Bond;
 use super::statements::{Prepared, Statement};
 use crate::context::Context;
 use crate::ids::SessionId;
@@ -43,6 +44,8 @@ pub struct Connection {
     pub server: ServerConnection,
     /// The context it has confirmed; `None` for that of its start-up.
     pub told: Option<Context>,
+    /// What makes the database believe it.
+    pub(super) bond: Bond,
     /// What it has been through.
     pub taint: Taint,
     /// `currval` and `lastval` remember what a session took from a sequence.
@@ -77,10 +80,11 @@ pub enum AskError {
 }
 
 impl Connection {
-    pub(super) fn new(server: ServerConnection) -> Self {
+    pub(super) fn new(server: ServerConnection, bond: Bond) -> Self {
         Self {
             server,
             told: None,
+            bond,
             taint: Taint::None,
             sequences: false,
             prepared: Prepared::default(),
@@ -124,11 +128,16 @@ impl Connection {
         Pin::new(&mut self.server.stream).poll_read(&mut cx, &mut buffer).is_pending()
     }
 
+    /// Whether it has confirmed this very context, and the database will believe it for a while.
+    pub fn carries(&self, context: &Context) -> bool {
+        self.told.as_ref() == Some(context) && self.bond.is_fresh()
+    }
+
     /// Tells it `context`, and waits until it has confirmed; the only way a context comes onto a connection.
     ///
     /// `clean` first takes away all session state (DISCARD ALL). On any error, or when dropped half-way, the connection
     /// is in an unknown state and must be closed. Returns whether anything was sent.
-    pub(super) async fn tell(&mut self, context: Option<&Context>, clean: bool) -> Result<bool, AskError> {
+    pub async fn tell(&mut self, context: Option<&Context>, clean: bool) -> Result<bool, AskError> {
         let mut bytes = Vec::new();
         let mut answers = 0;
         if clean {
@@ -136,22 +145,32 @@ impl Connection {
             answers += 1;
             self.told = None;
             self.prepared.clear();
+            if self.bond.ends_with_a_reset() {
+                self.unnamed = None;
+                self.ask(&bytes, std::mem::take(&mut answers), |_, _| Ok(())).await?;
+                bytes.clear();
+                self.greet().await?;
+            }
         }
         if std::mem::take(&mut self.sequences) && !clean {
             frame::put_query(&mut bytes, "DISCARD SEQUENCES");
             answers += 1;
         }
-        let said = match context {
-            Some(context) => context.tell(self.told.as_ref(), &mut bytes),
-            None => Context::new([]).tell(self.told.as_ref(), &mut bytes),
-        };
-        if answers + usize::from(said) == 0 {
+        let blank = Context::new([]);
+        let wanted = context.unwrap_or(&blank);
+        answers += usize::from(wanted.tell(self.told.as_ref(), &mut bytes));
+        if let Some(sql) = self.bond.attest(self.told.as_ref(), wanted, self.server.pid) {
+            frame::put_query(&mut bytes, &sql);
+            answers += 1;
+        }
+        if answers == 0 {
             self.told = context.cloned();
+            self.taint = if clean { Taint::None } else { self.taint };
             return Ok(false);
         }
         self.unnamed = None;
         self.told = None;
-        self.ask(&bytes, answers + usize::from(said), |_, _| Ok(())).await?;
+        self.ask(&bytes, answers, |_, _| Ok(())).await?;
         self.told = context.cloned();
         if clean {
             self.taint = Taint::None;

@@ -140,13 +140,12 @@ async fn blank(pool: Rc<Pool>, mut connection: Box<Connection>, since: Instant) 
 
 async fn connect(pool: Rc<Pool>) {
     let settings = pool.settings();
-    let result = server::connect(&settings.spec).await;
+    let result = Connection::open(&settings.spec, &settings.telling).await;
     pool.connecting.set(pool.connecting.get() - 1);
     match result {
-        Ok(server) => {
+        Ok(mut connection) => {
             pool.stats.connects_total.fetch_add(1, Ordering::Relaxed);
-            pool.came_up(&server.parameters);
-            let mut connection = Box::new(Connection::new(server));
+            pool.came_up(&connection.server.parameters);
             connection.epoch = settings.epoch;
             pool.put_idle(connection);
         }

@@ -48,7 +48,7 @@ impl Grant {
 
     /// Whether the connection already carries `context` and nothing needs saying.
     pub(super) fn carries(&self, context: &Context) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.told.as_ref() == Some(context))
+        self.connection.as_ref().is_some_and(|connection| connection.carries(context))
     }
 
     /// Makes it a lease: tells the connection `context` unless it carries it, and waits for the confirmation.
@@ -57,7 +57,7 @@ impl Grant {
     pub(super) async fn tell(mut self, session: SessionId, context: &Context) -> Result<Lease, AskError> {
         let mut told = false;
         if let Some(connection) = &mut self.connection
-            && (connection.told.as_ref() != Some(context) || connection.taint != Taint::None)
+            && (!connection.carries(context) || connection.taint != Taint::None)
         {
             self.used = true;
             let clean = connection.taint != Taint::None;
@@ -154,7 +154,7 @@ impl Lease {
     ///
     /// After an error the lease must be discarded.
     pub async fn retell(&mut self, context: &Context) -> Result<(), AskError> {
-        if self.told.as_ref() != Some(context) {
+        if !self.carries(context) {
             self.tell(Some(context), false).await?;
         }
         Ok(())

@@ -3,14 +3,18 @@
 //! It alone gives server connections away, and only such as have confirmed the asker's context. Who waits is chosen by
 //! the fair queue (`line`); which connection is chosen by what it was told: the same session's, then the same context's.
 
+mod bond;
 mod connection;
+mod inquiry;
 mod keeper;
 mod lease;
 mod line;
 mod statements;
 pub mod stats;
 
+pub use bond::Telling;
 pub use connection::{AskError, Connection, Taint};
+pub use inquiry::{Answer, ServerNo};
 pub use lease::Lease;
 pub use line::Line;
 pub use statements::{Prepared, Statement, StatementKey, Statements};
@@ -48,6 +52,8 @@ const HASTY_MS: u64 = 1000;
 pub struct PoolSettings {
     /// How to reach the shard.
     pub spec: ConnectSpec,
+    /// How its connections are told contexts.
+    pub telling: Telling,
     /// The most server connections.
     pub size: usize,
     /// Server connections kept open even when unused.
@@ -324,8 +330,7 @@ impl Pool {
     fn pick(&self, session: SessionId, context: &Context, carrying: bool) -> Option<usize> {
         let mut idle = self.idle.borrow_mut();
         loop {
-            let suits =
-                |connection: &Connection| connection.taint == Taint::None && connection.told.as_ref() == Some(context);
+            let suits = |connection: &Connection| connection.taint == Taint::None && connection.carries(context);
             let own = idle.iter().rposition(|connection| connection.last_session == Some(session) && suits(connection));
             let like = own.or_else(|| idle.iter().rposition(|connection| suits(connection)));
             let at = match like {

@@ -18,6 +18,11 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
+    /// The server can be reached, but may not be served.
+    pub fn unfit_for(spec: &ConnectSpec, unfit: Unfit) -> Self {
+        Self::new(spec, ConnectFault::Unfit(unfit))
+    }
+
     pub(super) fn new(spec: &ConnectSpec, fault: ConnectFault) -> Self {
         Self { shard: spec.shard.clone(), address: spec.address.clone(), fault }
     }
@@ -174,6 +179,9 @@ pub enum Unfit {
     /// A timeout that would close idle connections under us, set where it cannot be overridden.
     #[error("{0} is set by ALTER ROLE or ALTER DATABASE; RESET it")]
     RoleSetting(String),
+    /// The database keeps the context in another form than the configuration says, or does not take ours.
+    #[error("{0}")]
+    Context(String),
     /// Older than what we know.
     #[error("PostgreSQL {0} is too old; 13 is the oldest that is served")]
     Version(u32),

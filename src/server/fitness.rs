@@ -68,6 +68,16 @@ pub(super) fn judge(answer: &Answer) -> Result<Facts, ConnectFault> {
     read(answer).unwrap_or(Err(Unfit::Unreadable)).map_err(ConnectFault::Unfit)
 }
 
+/// What there is to know where the role need not be fit.
+pub(super) fn facts_only(answer: &Answer) -> Result<Facts, ConnectFault> {
+    let column = |at: usize| answer.get(at).and_then(Option::as_deref);
+    let version = column(0).and_then(|version| version.parse().ok());
+    let (Some(server_version_num), Some(in_recovery)) = (version, truth(column(1))) else {
+        return Err(ConnectFault::Unfit(Unfit::Unreadable));
+    };
+    Ok(Facts { server_version_num, in_recovery })
+}
+
 /// `None` if the answer does not have the form of the question.
 fn read(answer: &Answer) -> Option<Result<Facts, Unfit>> {
     let columns: Vec<Option<&str>> = answer.iter().map(Option::as_deref).collect();

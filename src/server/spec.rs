@@ -89,6 +89,8 @@ pub struct ConnectSpec {
     pub tls: TlsPlan,
     /// From dialling to a checked login.
     pub connect_timeout: Duration,
+    /// Whether it is an administrator's, whose role need not be one that may be served from.
+    pub administers: bool,
     /// Settings of our own that start empty: the names of the context, so that no role default can be a context.
     pub empty_settings: Vec<String>,
 }
@@ -128,8 +130,15 @@ impl ConnectSpec {
             user: shard.user.clone(),
             password,
             connect_timeout,
+            administers: false,
             empty_settings: Vec::new(),
         })
+    }
+
+    /// The same shard, for an administrator: never to be served from.
+    #[must_use]
+    pub fn for_administrator(self, user: String, password: Option<Secret>) -> Self {
+        Self { user, password, administers: true, ..self }
     }
 
     /// The same, with settings that every connection starts with as empty texts: the names of the context.

@@ -67,7 +67,7 @@ impl Session {
         }
         self.refresh_tier();
         if let Some(lease) = &mut self.lease {
-            let same = lease.told.as_ref() == Some(&self.asker.context);
+            let same = lease.carries(&self.asker.context);
             return same && self.pool.resume_at_once(lease, &self.asker);
         }
         let Some(lease) = self.pool.try_lease(&self.asker) else { return false };

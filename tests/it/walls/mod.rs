@@ -2,6 +2,7 @@
 
 mod guarded;
 mod hardening;
+mod proxied;
 mod sealed;
 
 use std::sync::OnceLock;
