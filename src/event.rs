@@ -157,6 +157,15 @@ pub enum Event {
     ShardUp(ShardName),
     /// A shard cannot be served.
     ShardDown(ShardName, String),
+    /// A shard's walls were looked at, with another result than before.
+    ShardAttested {
+        /// Which one.
+        shard: ShardName,
+        /// What is broken, if anything is.
+        breach: Option<String>,
+        /// Whether it is served.
+        served: bool,
+    },
 }
 
 /// Listens to one organization's statements; resolved once at login, called once per statement.

@@ -9,6 +9,7 @@
 --                                      which advisory.sql has private ones.  strict: also sizes, WAL positions,
 --                                      transaction ids, pg_sleep, set_config, other roles' settings; psql's \dt+,
 --                                      pg_dump and Django's inspectdb then fail.
+--   SET partywall.keep_temporary = on; leaves temporary tables to the role.
 
 SET client_min_messages = notice;
 
@@ -17,6 +18,7 @@ DECLARE
   v_role    name := coalesce(nullif(current_setting('partywall.app_role', true), ''), 'partywall_app');
   v_owner   name := coalesce(nullif(current_setting('partywall.owner_role', true), ''), 'partywall_owner');
   v_profile text := coalesce(nullif(current_setting('partywall.profile', true), ''), 'default');
+  v_keep    boolean := coalesce(nullif(current_setting('partywall.keep_temporary', true), ''), 'off')::boolean;
   v_step record;
   v_done int;
   v_not_done int;
@@ -52,7 +54,7 @@ BEGIN
            '^(pg_(total_)?relation_size|pg_(table|indexes|database)_size|pg_sleep.*|pg_current_wal.*|txid_.*|pg_current_(xact|snapshot).*|pg_xact_commit_timestamp.*|pg_sequence_last_value)$', true))
     SELECT 1 AS place, 'database' AS step, 'temporary objects that shadow names, and logins of other roles' AS stops, 'the guard refuses temporary objects' AS instead,
            ARRAY[format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database()), format('REVOKE TEMPORARY, CREATE ON DATABASE %I FROM %I', current_database(), v_role),
-                 format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), v_role)] AS commands
+                 format('GRANT CONNECT%s ON DATABASE %I TO %I', CASE WHEN v_keep THEN ', TEMPORARY' ELSE '' END, current_database(), v_role)] AS commands
     UNION ALL SELECT 2, 'schema public', 'objects that the next tenant would trip over', 'the guard refuses CREATE',
            ARRAY['REVOKE CREATE ON SCHEMA public FROM PUBLIC', format('REVOKE CREATE ON SCHEMA public FROM %I', v_role)]
     UNION ALL SELECT 3, 'languages', 'DO blocks and functions of one''s own: SQL that the guard does not see', 'the guard refuses DO and CREATE FUNCTION',
@@ -104,7 +106,7 @@ BEGIN
        WHERE has_function_privilege(v_role, p.oid, 'EXECUTE') ORDER BY 1) AS still;
     IF v_step.step = 'languages' AND EXISTS (SELECT FROM pg_language WHERE lanpltrusted AND has_language_privilege(v_role, oid, 'USAGE')) THEN
       v_open := 'languages';
-    ELSIF v_step.step = 'database' AND has_database_privilege(v_role, current_database(), 'TEMPORARY') THEN
+    ELSIF v_step.step = 'database' AND NOT v_keep AND has_database_privilege(v_role, current_database(), 'TEMPORARY') THEN
       v_open := 'temporary tables';
     ELSIF v_step.step = 'pg_settings' AND has_table_privilege(v_role, 'pg_catalog.pg_settings', 'UPDATE') THEN
       v_open := 'UPDATE pg_settings';

@@ -18,7 +18,7 @@ use crate::control::{ShardPlan, Snapshots};
 use crate::ids::ShardName;
 use crate::metrics::Metrics;
 use crate::pool::stats::PoolStats;
-use crate::pool::{Pool, PoolSettings};
+use crate::pool::{Gate, Pool, PoolSettings};
 use crate::session::Thread;
 
 /// Threads that judge long statements, for each data thread.
@@ -148,7 +148,7 @@ impl Pools {
         let mut open = self.open.borrow_mut();
         open.retain(|name, _| plans.iter().any(|plan| plan.shard.name == *name));
         for plan in plans {
-            let settings = self.settings(&config, plan);
+            let settings = self.settings(&config, plan, snapshots.board.gate(&plan.shard.name));
             match open.get(&plan.shard.name) {
                 Some(pool) => pool.configure(settings),
                 None => {
@@ -161,10 +161,11 @@ impl Pools {
         }
     }
 
-    fn settings(&self, config: &Config, plan: &ShardPlan) -> PoolSettings {
+    fn settings(&self, config: &Config, plan: &ShardPlan, gate: Arc<Gate>) -> PoolSettings {
         PoolSettings {
             spec: plan.spec.clone(),
             telling: plan.telling.clone(),
+            gate,
             size: self.share.of(plan.shard.pool_size).max(1),
             min_size: self.share.of(plan.shard.min_pool_size),
             lifetime: config.pool.server_lifetime,

@@ -18,11 +18,12 @@ use crate::audit::{self, AuditError, AuditWriter};
 use crate::config::{Config, StatementAudit};
 use crate::control::keys::{KeyFaults, KeyKeeper, Timing};
 use crate::control::observe::{Fanout, LogObserver};
-use crate::control::{Board, Snapshots, Unusable, keep_current, sweep};
+use crate::control::{Board, Snapshots, Unusable, keep_attested, keep_current, sweep};
 use crate::event::Observer;
 use crate::ids::ShardName;
 use crate::metrics::Metrics;
 use crate::net;
+use crate::pool::Fitness;
 use crate::session::Signal;
 use stops::Asked;
 pub use stops::Stops;
@@ -87,6 +88,7 @@ impl Proxy {
         serve_admin(&snapshots, &metrics, stopped.clone()).await?;
         let threads = data_thread::start_all(&snapshots, &metrics, &stopped)?;
         tokio::spawn(sweep(Arc::clone(&snapshots)));
+        keep_attested(&snapshots)?;
         let reload = Arc::new(Notify::new());
         if let Some(path) = path {
             tokio::spawn(keep_current(path, Arc::clone(&snapshots), auth, Arc::clone(&reload)));
@@ -96,7 +98,11 @@ impl Proxy {
 
     /// Waits until every shard has been reached, or has been tried and failed, for at most `patience`.
     pub async fn settled(&self, patience: Duration) {
-        let all_up = || self.snapshots.board.shards().iter().all(|(_, state)| state.is_ok());
+        let board = &self.snapshots.board;
+        let all_up = || {
+            let decided = |name: &ShardName| board.gate(name).fitness() != Fitness::Unknown;
+            board.shards().iter().all(|(name, state)| state.is_ok() && decided(name))
+        };
         let wait = async {
             while !all_up() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -152,10 +158,16 @@ impl Proxy {
 /// The board as `/readyz` shows it.
 impl Readiness for Board {
     fn shards(&self) -> Vec<ShardState> {
-        let state = |(name, state): (ShardName, Result<(), String>)| ShardState {
-            name,
-            health: if state.is_ok() { Health::Up } else { Health::Down },
-            reason: state.err(),
+        let state = |(name, state): (ShardName, Result<(), String>)| {
+            let breach = self.breach(&name);
+            let health = match (&state, &breach) {
+                (Ok(()), None) if self.gate(&name).is_open() => Health::Up,
+                (Ok(()), None) | (Err(_), _) => Health::Down,
+                (Ok(()), Some(_)) => Health::Unattested,
+            };
+            let reason = state.err().or(breach);
+            let reason = reason.or_else(|| (health != Health::Up).then(|| "not attested yet".to_owned()));
+            ShardState { name, health, reason }
         };
         Board::shards(self).into_iter().map(state).collect()
     }

@@ -92,7 +92,7 @@ impl Observer for AuditObserver {
             | Event::LoginRefused { .. }
             | Event::Refused { .. } => Importance::Security,
             Event::Statement { class, .. } if wants(self.statements, *class) => Importance::Statement,
-            Event::Statement { .. } | Event::ShardUp(_) | Event::ShardDown(..) => return,
+            Event::Statement { .. } | Event::ShardUp(_) | Event::ShardDown(..) | Event::ShardAttested { .. } => return,
         };
         if !self.shared.has_room(importance) {
             return self.shared.lost(importance, 1);

@@ -92,7 +92,7 @@ pub fn line(at: SystemTime, event: &Event) -> Option<String> {
             let result = if *failed { "failure" } else { "success" };
             statement(Line::new(at, action(*class), result, Value::Null).of(facts), facts, relations).text()
         }
-        Event::ShardUp(_) | Event::ShardDown(..) => None,
+        Event::ShardUp(_) | Event::ShardDown(..) | Event::ShardAttested { .. } => None,
     }
 }
 

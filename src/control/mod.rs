@@ -1,5 +1,7 @@
 //! Everything periodic, and everything read from files: the configuration and keys; directory, metering and reaping.
 
+pub mod attest;
+mod attestor;
 pub mod keys;
 mod load;
 pub mod logging;
@@ -8,6 +10,7 @@ mod reload;
 mod snapshots;
 mod sweep;
 
+pub use attestor::{AttestError, attest_shard, keep_attested};
 pub use load::{SecretError, load, read_secret};
 pub use reload::keep_current;
 pub use snapshots::{Board, ShardPlan, Snapshots, Unusable, plan_shards};

@@ -97,7 +97,8 @@ impl Observer for LogObserver {
         match event {
             Event::ShardUp(shard) => info!(%shard, "shard is served"),
             Event::ShardDown(shard, why) => error!(%shard, why = %why.escape_debug(), "shard is not served"),
-            Event::Statement { .. } => {}
+            // The attestor writes each finding itself.
+            Event::Statement { .. } | Event::ShardAttested { .. } => {}
             Event::SessionOpened(_)
             | Event::SessionClosed { .. }
             | Event::LoginRefused { .. }
@@ -139,7 +140,7 @@ fn client_line(event: &Event) {
             });
         }
         Event::Refused { facts, kind, message } => refused(facts, *kind, message),
-        Event::Statement { .. } | Event::ShardUp(_) | Event::ShardDown(..) => {}
+        Event::Statement { .. } | Event::ShardUp(_) | Event::ShardDown(..) | Event::ShardAttested { .. } => {}
     }
 }
 

@@ -21,7 +21,7 @@ use crate::ids::{OrgId, ShardName};
 use crate::limits::Limits;
 use crate::net::Caps;
 use crate::net::tls::ServerTls;
-use crate::pool::Telling;
+use crate::pool::{Fitness, Gate, Telling};
 use crate::server::ConnectSpec;
 use crate::session::Signal;
 use crate::tenant::Directory;
@@ -127,6 +127,7 @@ impl Snapshots {
                 self.board.enlist(&config);
                 self.directory.store(Arc::new(Directory::new(&config)));
                 self.config.store(Arc::new(config.clone()));
+                self.board.doubt_changed(&self.shards.borrow(), &shards);
                 self.shards.send_replace(Arc::new(shards));
             }
             // Nobody is placed on a shard that there is no way to.
@@ -234,6 +235,8 @@ pub fn plan_shards(config: &Config, old: &[ShardPlan]) -> Result<Vec<ShardPlan>,
 #[derive(Debug, Default)]
 pub struct Board {
     shards: Mutex<HashMap<ShardName, Result<(), String>>>,
+    gates: Mutex<HashMap<ShardName, Arc<Gate>>>,
+    breaches: Mutex<HashMap<ShardName, String>>,
     draining: AtomicBool,
 }
 
@@ -255,6 +258,26 @@ impl Board {
         shards
     }
 
+    /// The gate of a shard; one that nobody has heard of is shut until it is attested.
+    pub fn gate(&self, shard: &ShardName) -> Arc<Gate> {
+        Arc::clone(self.gates.lock().entry(shard.clone()).or_default())
+    }
+
+    /// Why a shard must not be served although it can be reached.
+    pub fn breach(&self, shard: &ShardName) -> Option<String> {
+        self.breaches.lock().get(shard).cloned()
+    }
+
+    /// Shuts the gates of shards that are reached in another way than before, until they are attested.
+    fn doubt_changed(&self, old: &[ShardPlan], new: &[ShardPlan]) {
+        for plan in new {
+            let known = old.iter().find(|known| known.shard.name == plan.shard.name);
+            if known.is_some_and(|known| known.epoch != plan.epoch) {
+                self.gate(&plan.shard.name).set(Fitness::Unknown);
+            }
+        }
+    }
+
     fn enlist(&self, config: &Config) {
         let mut shards = self.shards.lock();
         shards.retain(|name, _| config.shards.iter().any(|shard| shard.name == *name));
@@ -268,7 +291,19 @@ impl Observer for Board {
     fn event(&self, event: &Event) {
         let (name, state) = match event {
             Event::ShardUp(name) => (name, Ok(())),
-            Event::ShardDown(name, why) => (name, Err(why.clone())),
+            Event::ShardDown(name, why) => {
+                // Whatever comes back need not be what went away.
+                self.gate(name).set(Fitness::Unknown);
+                (name, Err(why.clone()))
+            }
+            Event::ShardAttested { shard, breach, served } => {
+                let mut breaches = self.breaches.lock();
+                match breach {
+                    Some(breach) if !served => drop(breaches.insert(shard.clone(), breach.clone())),
+                    Some(_) | None => drop(breaches.remove(shard)),
+                }
+                return;
+            }
             Event::SessionOpened(_)
             | Event::SessionClosed { .. }
             | Event::LoginRefused { .. }

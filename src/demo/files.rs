@@ -66,7 +66,13 @@ pub(super) fn token_file(org: &str, role: &str) -> String {
 }
 
 /// Writes everything into `folder`, over what an earlier demo left there.
-pub(super) fn write(folder: &Path, port: u16, admin_port: u16, shards: &[ShardFacts]) -> Result<Written, DemoError> {
+pub(super) fn write(
+    folder: &Path,
+    port: u16,
+    admin_port: u16,
+    shards: &[ShardFacts],
+    seal_keys: &str,
+) -> Result<Written, DemoError> {
     for (name, mode) in [("policies", 0o755), ("tls", 0o755), ("secrets", 0o700), ("tokens", 0o700)] {
         let path = folder.join(name);
         fs::create_dir_all(&path).map_err(file_error("making", &path))?;
@@ -79,6 +85,7 @@ pub(super) fn write(folder: &Path, port: u16, admin_port: u16, shards: &[ShardFa
     let secret = |bytes| random_hex(bytes).map_err(|source| DemoError::Shard { doing: "making a secret", source });
     let jwt_key = secret(32)?;
     put_secret(folder, "secrets/jwt.key", &jwt_key)?;
+    put_secret(folder, "secrets/seal.key", seal_keys)?;
     put_secret(folder, "secrets/admin.token", &secret(24)?)?;
     for shard in shards {
         put_secret(folder, &format!("secrets/{}.password", shard.name), &shard.app_password)?;
@@ -184,6 +191,13 @@ guard = "policies/guard.toml"
 
 [directory]
 unknown_organizations = "refuse"
+
+[context]
+form = "guarded"
+seal_key_file = "secrets/seal.key"
+
+[check]
+allow = ["open_temporary:{DATABASE}"]      # sessions may make temporary tables, which pin them
 
 [audit]
 file = "audit.jsonl"

@@ -158,15 +158,19 @@ pub async fn prepare(options: &DemoOptions, progress: &(dyn Fn(&str) + Send + Sy
 
     let (one, two) = tokio::try_join!(shards::start(&place, 0), shards::start(&place, 1))?;
     tell("two throw-away Postgres clusters have started");
-    let (one, two) = tokio::try_join!(shards::fill(one, 0), shards::fill(two, 1))?;
+    let seal_keys = shards::seal_keys()?;
+    let (one, two) = tokio::try_join!(shards::fill(one, 0, &seal_keys), shards::fill(two, 1, &seal_keys))?;
     let shards = vec![one, two];
     let rows: i64 = shards.iter().flat_map(|shard| &shard.organizations).map(|org| org.rows).sum();
-    tell(&format!("{} organizations have {rows} rows, behind row-level security", ORGANIZATIONS.len()));
+    tell(&format!(
+        "{} organizations have {rows} rows, behind row-level security and a guarded context",
+        ORGANIZATIONS.len()
+    ));
 
     let (port, admin_port) = (free_unless_given(options.port)?, free_unless_given(options.admin_port)?);
     let facts: Vec<ShardFacts> = shards.iter().map(Filled::facts).collect();
     let folder = place.path().to_owned();
-    let written = blocking(move || files::write(&folder, port, admin_port, &facts)).await?;
+    let written = blocking(move || files::write(&folder, port, admin_port, &facts, &seal_keys)).await?;
     tell("configuration, certificate, keys and tokens are written");
     Ok(Prepared { shards, written, port, admin_port, place })
 }

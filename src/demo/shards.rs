@@ -9,6 +9,7 @@ use super::files::ShardFacts;
 use super::organizations::shard_name;
 use super::place::Place;
 use super::{DATABASE, DemoError, ORGANIZATIONS, SampleOrganization, blocking};
+use crate::context::seal::KeyFile;
 use crate::provision::{Cluster, ClusterOptions, ProvisionError, policies, random_hex};
 
 const SCHEMA: &str = include_str!("schema.sql");
@@ -72,18 +73,34 @@ pub(super) async fn start(place: &Arc<Place>, number: usize) -> Result<Started, 
     blocking(move || Ok(Started { cluster: Cluster::start_with(&options).map_err(failed)?, place })).await
 }
 
+/// A key file of the demo's own, as its text.
+pub(super) fn seal_keys() -> Result<String, DemoError> {
+    let key = random_hex(32).map_err(|source| DemoError::Shard { doing: "making a key", source })?;
+    Ok(format!("1 {key}\n"))
+}
+
+/// What the databases believe of it.
+fn keys_sql(seal_keys: &str, shard: &str) -> Result<String, DemoError> {
+    let keys = KeyFile::parse(seal_keys).map_err(|_| DemoError::Lost)?;
+    Ok(policies::keys_sql(&keys.of_shard(shard)))
+}
+
 /// Gives a shard its roles, tables, policies and rows.
-pub(super) async fn fill(started: Started, number: usize) -> Result<Filled, DemoError> {
+pub(super) async fn fill(started: Started, number: usize, seal_keys: &str) -> Result<Filled, DemoError> {
     // The folder first, so that it is dropped last.
     let Started { place, cluster } = started;
     let failed = |doing| move |source: ProvisionError| DemoError::Shard { doing, source };
     let making = "making the database";
     cluster.run("postgres", &format!("CREATE DATABASE {DATABASE}")).await.map_err(failed(making))?;
     let client = cluster.connect(DATABASE).await.map_err(failed(making))?;
-    for file in policies::PLAIN {
+    for file in policies::GUARDED {
         client.batch_execute(file.sql).await.map_err(sql_error(file.name))?;
     }
+    let keys = keys_sql(seal_keys, &shard_name(number))?;
+    client.batch_execute(&keys).await.map_err(sql_error("putting the keys in"))?;
     client.batch_execute(SCHEMA).await.map_err(sql_error("making the tables"))?;
+    client.batch_execute("SET partywall.keep_temporary = on").await.map_err(sql_error(policies::HARDENING.name))?;
+    client.batch_execute(policies::HARDENING.sql).await.map_err(sql_error(policies::HARDENING.name))?;
     let app_password = random_hex(24).map_err(failed(making))?;
     // The verifier instead of the password, so that no log of the server can hold it.
     let verifier = postgres_protocol::password::scram_sha_256(app_password.as_bytes());

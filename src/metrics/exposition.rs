@@ -102,6 +102,8 @@ pub struct Snapshot {
     pub shards: Vec<ShardSeries>,
     /// The audit trail's counters; none on the page of one organization.
     pub audit: Option<Arc<AuditCounters>>,
+    /// Whether each shard's walls held when they were last looked at.
+    pub attested: Vec<(String, bool)>,
 }
 
 impl Snapshot {
@@ -164,6 +166,12 @@ impl Snapshot {
         page.info("build", "Which Partywall this is.", &version)
     }
 
+    fn walls(&self, page: &mut Page<'_>) -> fmt::Result {
+        let rows = self.attested.iter();
+        let rows = rows.map(|(shard, holds)| (vec![("shard", shard.as_str())], Value::Count(u64::from(*holds))));
+        page.gauge("shard_attested", "1 when the shard's walls held when they were last looked at.", rows)
+    }
+
     fn pools(&self, page: &mut Page<'_>) -> fmt::Result {
         if self.shards.is_empty() {
             return Ok(());
@@ -217,6 +225,7 @@ impl Collector for Snapshot {
         self.organizations(&mut page)?;
         self.doors(&mut page)?;
         self.pools(&mut page)?;
+        self.walls(&mut page)?;
         self.audit(&mut page)
     }
 }

@@ -9,6 +9,7 @@ mod ledger;
 mod process;
 mod tally;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -18,7 +19,7 @@ use dashmap::DashMap;
 use parking_lot::Mutex;
 
 use crate::event::{CloseReason, Event, Observer, OrgObserver};
-use crate::ids::OrgId;
+use crate::ids::{OrgId, ShardName};
 use crate::pool::stats::PoolStats;
 use crate::refusal::Kind;
 
@@ -64,6 +65,8 @@ pub struct Metrics {
     logins_refused: [AtomicU64; KINDS],
     pools: Mutex<Vec<Arc<PoolStats>>>,
     audit: Arc<AuditCounters>,
+    /// Whether each shard's walls held when they were last looked at.
+    attested: Mutex<BTreeMap<ShardName, bool>>,
     named_max: usize,
 }
 
@@ -78,6 +81,7 @@ impl Metrics {
             logins_refused: [const { AtomicU64::new(0) }; KINDS],
             pools: Mutex::default(),
             audit: Arc::default(),
+            attested: Mutex::default(),
             named_max,
         }
     }
@@ -109,6 +113,7 @@ impl Metrics {
             logins_refused: Some(self.logins_refused.each_ref().map(|count| count.load(Relaxed))),
             shards: self.shards(),
             audit: Some(Arc::clone(&self.audit)),
+            attested: self.attested.lock().iter().map(|(shard, holds)| (shard.to_string(), *holds)).collect(),
         };
         snapshot.render(Some(Process::now()))
     }
@@ -175,6 +180,9 @@ impl Observer for Metrics {
             Event::SessionClosed { facts, reason, .. } => self.session_closed(&facts.org, *reason),
             Event::LoginRefused { org, kind, .. } => self.login_refused(org.as_ref(), *kind),
             Event::Refused { facts, kind, .. } => self.counters(&facts.org).refused(*kind),
+            Event::ShardAttested { shard, breach, .. } => {
+                self.attested.lock().insert(shard.clone(), breach.is_none());
+            }
             Event::Statement { .. } | Event::ShardUp(_) | Event::ShardDown(..) => {}
         }
     }

@@ -125,6 +125,9 @@ impl Connection {
     pub async fn open(spec: &ConnectSpec, telling: &Telling) -> Result<Box<Self>, ConnectError> {
         let server = server::connect(spec).await?;
         let mut connection = Box::new(Self::new(server, Bond::Plain));
+        if telling.names.form == ContextForm::Plain {
+            return Ok(connection);
+        }
         let unfit = |words: String| ConnectError::unfit_for(spec, Unfit::Context(words));
         let (found, clock) = connection.look().await.map_err(|error| unfit(format!("its context: {error}")))?;
         connection.bond = bond(telling, found, clock).map_err(unfit)?;

@@ -254,7 +254,7 @@ impl Connection {
     }
 
     /// Says goodbye and closes; never fails.
-    pub(super) async fn close(mut self: Box<Self>) {
+    pub async fn close(mut self: Box<Self>) {
         let mut bytes = Vec::new();
         frame::put(&mut bytes, frame::frontend::TERMINATE, |_| {});
         let goodbye = async {

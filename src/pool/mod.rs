@@ -5,6 +5,7 @@
 
 mod bond;
 mod connection;
+mod gate;
 mod inquiry;
 mod keeper;
 mod lease;
@@ -14,6 +15,7 @@ pub mod stats;
 
 pub use bond::Telling;
 pub use connection::{AskError, Connection, Taint};
+pub use gate::{Fitness, Gate};
 pub use inquiry::{Answer, ServerNo};
 pub use lease::Lease;
 pub use line::Line;
@@ -54,6 +56,8 @@ pub struct PoolSettings {
     pub spec: ConnectSpec,
     /// How its connections are told contexts.
     pub telling: Telling,
+    /// Whether the shard may be served.
+    pub gate: Arc<Gate>,
     /// The most server connections.
     pub size: usize,
     /// Server connections kept open even when unused.
@@ -197,6 +201,9 @@ impl Pool {
 
     /// Whether it makes sense to wait here; else the refusal (57P03) of a shard that is known not to be served.
     pub fn is_served(&self) -> Result<(), Refusal> {
+        if self.settings.borrow().gate.fitness() == Fitness::Unfit {
+            return Err(self.unavailable());
+        }
         match &*self.health.borrow() {
             Health::Unfit(_) => Err(self.unavailable()),
             Health::Down(_) if self.open.get() == self.connecting.get() => Err(self.unavailable()),
@@ -239,6 +246,9 @@ impl Pool {
 
     /// Lends a connection that already carries the asker's context, if its turn has come and there is one.
     pub fn try_lease(&self, asker: &Asker) -> Option<Lease> {
+        if !self.settings.borrow().gate.is_open() {
+            return None;
+        }
         let grant = self.turn_at_once(asker, true)?;
         debug_assert!(grant.carries(&asker.context));
         Some(grant.into_lease(asker.session))
@@ -249,6 +259,7 @@ impl Pool {
     /// Refused (53400) when the line is full or the wait too long, (57P03) when the shard cannot be reached or no
     /// connection would take the context. Dropping the future leaves the line.
     pub async fn lease(&self, asker: &Asker) -> Result<Lease, Refusal> {
+        self.pass_gate().await?;
         let mut last = None;
         for _ in 0..TELL_ATTEMPTS {
             let grant = match self.turn_at_once(asker, false) {
@@ -309,6 +320,16 @@ impl Pool {
         }
         self.pinned.set(self.pinned.get() + 1);
         Ok(PinPlace(Weak::clone(&self.me)))
+    }
+
+    /// Waits until the shard is known to be fit to be served; refused (57P03) where it is not, or not in a while.
+    async fn pass_gate(&self) -> Result<(), Refusal> {
+        let gate = Arc::clone(&self.settings.borrow().gate);
+        if gate.is_open() || (self.is_served().is_ok() && gate.opens().await) {
+            Ok(())
+        } else {
+            Err(self.unavailable())
+        }
     }
 
     /// The refusal (57P03) of a shard that cannot be used; the client does not hear why.

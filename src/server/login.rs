@@ -89,7 +89,11 @@ impl Conversation {
 pub(super) async fn log_in(spec: &ConnectSpec, dialled: Dialled) -> Result<Conversation, ConnectFault> {
     let Dialled { stream, end_point, verified } = dialled;
     let mut conversation = Conversation::new(stream);
-    let own = [("user", spec.user.as_str()), ("database", spec.database.as_str())];
+    let own = [
+        ("user", spec.user.as_str()),
+        ("database", spec.database.as_str()),
+        ("application_name", spec.application_name),
+    ];
     let empty = spec.empty_settings.iter().map(|name| (name.as_str(), ""));
     let startup = server_login::startup(own.into_iter().chain(STARTUP_SETTINGS).chain(empty)).map_err(internal)?;
     conversation.send(&startup).await?;

@@ -9,9 +9,7 @@
 
 /// Each setting, its one value, and why.
 #[rustfmt::skip]
-pub(super) const STARTUP_SETTINGS: [(&str, &str); 20] = [
-    // What an operator sees in pg_stat_activity and the server's log.
-    ("application_name", "partywall"),
+pub(super) const STARTUP_SETTINGS: [(&str, &str); 19] = [
     // Another encoding would let bytes mean one thing to the guard and another to the server.
     ("client_encoding", "UTF8"),
     // Off, and a backslash in a literal means something else to the server than to the guard.

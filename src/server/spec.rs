@@ -12,6 +12,9 @@ use crate::ids::ShardName;
 
 use super::tls::{self, Trust};
 
+/// The name that server connections have of themselves.
+const APPLICATION_NAME: &str = "partywall";
+
 /// Where a server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -91,6 +94,8 @@ pub struct ConnectSpec {
     pub connect_timeout: Duration,
     /// Whether it is an administrator's, whose role need not be one that may be served from.
     pub administers: bool,
+    /// What an operator sees in pg_stat_activity and the server's log until a session says its own.
+    pub application_name: &'static str,
     /// Settings of our own that start empty: the names of the context, so that no role default can be a context.
     pub empty_settings: Vec<String>,
 }
@@ -131,6 +136,7 @@ impl ConnectSpec {
             password,
             connect_timeout,
             administers: false,
+            application_name: APPLICATION_NAME,
             empty_settings: Vec::new(),
         })
     }
@@ -139,6 +145,12 @@ impl ConnectSpec {
     #[must_use]
     pub fn for_administrator(self, user: String, password: Option<Secret>) -> Self {
         Self { user, password, administers: true, ..self }
+    }
+
+    /// The same, under another name.
+    #[must_use]
+    pub fn named(self, application_name: &'static str) -> Self {
+        Self { application_name, ..self }
     }
 
     /// The same, with settings that every connection starts with as empty texts: the names of the context.

@@ -8,6 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use partywall::auth::{KeySet, TokenRules, Verifier};
 use partywall::config::{Config, Sources};
+use partywall::context::seal::{Bond, KeyFile, Who};
+use partywall::control::attest::Depth;
+use partywall::control::{self, attest_shard};
 use partywall::demo::{DATABASE, DemoOptions, ORGANIZATIONS, PEOPLE, Prepared, prepare};
 use tokio_postgres::{Client, NoTls};
 
@@ -26,6 +29,17 @@ async fn log_in(prepared: &Prepared, shard: usize, user: &str, secret: &str) -> 
     let (client, connection) = config.password(password.expect("reads")).connect(NoTls).await.expect("logs in");
     tokio::spawn(connection);
     client
+}
+
+/// Enters the guarded context, as the proxy does.
+async fn enter(prepared: &Prepared, app: &Client, shard: usize, organization: &str) {
+    let keys = fs::read_to_string(prepared.folder().join("secrets/seal.key")).expect("reads");
+    let key = KeyFile::parse(&keys).expect("keys").of_shard(&format!("shard_{}", shard + 1)).remove(0);
+    let row = app.query_one("SELECT pid, nonce, now_s FROM partywall.hello()", &[]).await.expect("greets");
+    let (nonce, now_s): (String, i64) = (row.get(1), row.get(2));
+    let bond = Bond { pid: row.get(0), nonce: &nonce, generation: 1, expiry_s: now_s + 60 };
+    let who = Who { organization, ..Who::default() };
+    app.batch_execute(&key.entry(who, bond)).await.expect("enters");
 }
 
 async fn rows(client: &Client, table: &str, org: &str) -> i64 {
@@ -95,19 +109,27 @@ async fn the_demo_is_complete_and_leaves_nothing() {
         let operator = log_in(&prepared, number, "postgres", "superuser").await;
         let app = log_in(&prepared, number, "partywall_app", "password").await;
         for org in ORGANIZATIONS {
-            app.query("SELECT set_config('app.current_org_id', '', false)", &[]).await.expect("has no context");
+            app.batch_execute("RESET ALL").await.expect("has no context");
             for table in ["pipelines", "datasets", "runs", "quality_results"] {
                 let there = rows(&operator, table, org.id).await;
                 assert_eq!(there > 0, org.shard == number, "{table} of {} on shard {number}", org.id);
                 assert_eq!(rows(&app, table, org.id).await, 0, "{table} of {} without a context", org.id);
             }
-            app.query("SELECT set_config('app.current_org_id', $1, false)", &[&org.id]).await.expect("has a context");
+            app.query("SELECT set_config('app.current_org_id', $1, false)", &[&org.id]).await.expect("says so itself");
+            assert_eq!(rows(&app, "runs", org.id).await, 0, "what a session says of itself is no context");
+            enter(&prepared, &app, number, org.id).await;
             let own = rows(&app, "runs", org.id).await;
             let expected = if org.shard == number { i64::from(org.pipelines * org.runs_per_pipeline) } else { 0 };
             assert_eq!(own, expected, "runs of {}", org.id);
             let others: i64 = app.query_one("SELECT count(*) FROM runs", &[]).await.expect("counts").get(0);
             assert_eq!(others, own, "{} sees only itself", org.id);
         }
+    }
+    let config = control::load(&prepared.config_path()).expect("a configuration");
+    let allow = config.check.allow.clone();
+    for plan in control::plan_shards(&config, &[]).expect("plans") {
+        let findings = attest_shard(&plan, Depth::Writing, &allow).await.expect("is attested");
+        assert!(findings.iter().all(|finding| finding.allowed), "{findings:#?}");
     }
     let folder = prepared.folder().to_owned();
     prepared.close().await;

@@ -18,7 +18,8 @@ fn assert_nothing_foreign(ran: &[Ran]) {
 const OF_GLOBEX: &str = "SELECT 'statement of globex'";
 
 async fn acme_then_globex(server: &Scripted) -> (Proxy, Raw) {
-    let proxy = Proxy::before_port(server.port, "unused").pool_size(1).start().await;
+    let plan = Proxy::before_port(server.port, "unused").pool_size(1);
+    let proxy = plan.sections("[context]\nform = \"plain\"").start().await;
     let mut acme = proxy.raw("acme").await;
     assert_eq!(acme.query("SELECT 'statement of acme'").await, "C(SELECT 0) ZI");
     assert_eq!(server.connections(), 1);

@@ -1,5 +1,6 @@
 //! The database's own walls hold with no guard in front of them: guarded and sealed context, hardening, admin path.
 
+mod attest;
 mod guarded;
 mod hardening;
 mod proxied;

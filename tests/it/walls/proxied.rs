@@ -11,7 +11,7 @@ use super::KEYS;
 use crate::support::{Plan, Proxy, Shard};
 
 /// A shard whose context has that form; its keys are those of `shard_1`.
-async fn shard(form: Form) -> Shard {
+pub(super) async fn shard(form: Form) -> Shard {
     let shard = Shard::start();
     let admin = shard.admin().await;
     for file in policies::of_form(form) {
@@ -24,15 +24,17 @@ async fn shard(form: Form) -> Shard {
     shard
 }
 
-fn key_file(text: &str) -> NamedTempFile {
+pub(super) fn key_file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().expect("a file");
     file.write_all(text.as_bytes()).expect("writes");
     file
 }
 
-fn before(shard: &Shard, form: &str, keys: Option<&NamedTempFile>) -> Plan {
+pub(super) fn before(shard: &Shard, form: &str, keys: Option<&NamedTempFile>) -> Plan {
     let keys = keys.map_or(String::new(), |file| format!("seal_key_file = \"{}\"", file.path().display()));
-    Proxy::before(shard).sections(&format!("[context]\nform = \"{form}\"\n{keys}"))
+    Proxy::before(shard)
+        .option("check", "on_breach = \"refuse\"")
+        .sections(&format!("[context]\nform = \"{form}\"\n{keys}"))
 }
 
 async fn bodies(client: &Client) -> Vec<String> {

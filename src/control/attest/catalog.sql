@@ -1,0 +1,132 @@
+-- What the catalog says of a database, as the shared login role itself reads it: severity, name, object, consequence, mend.
+-- One question; nothing of it needs rights that any role lacks.  PostgreSQL 13 to 18.
+WITH RECURSIVE app AS (
+  SELECT oid, rolname, quote_ident(rolname) AS name, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication
+    FROM pg_roles WHERE rolname = session_user),
+schemas AS (
+  SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'partywall', 'partywall_locks')),
+relations AS (   -- what the role can reach in some way, less what extensions brought
+  SELECT c.oid, c.oid::regclass::text AS name, c.relowner AS owner, c.relkind AS kind, c.relrowsecurity AS enabled, c.relforcerowsecurity AS forced,
+         c.relacl AS acl, c.reloptions AS options, c.relispartition AS is_partition,
+         has_any_column_privilege(app.oid, c.oid, 'INSERT, UPDATE') OR has_table_privilege(app.oid, c.oid, 'DELETE') AS writable
+    FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace, app
+   WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+     AND (has_any_column_privilege(app.oid, c.oid, 'SELECT, INSERT, UPDATE') OR has_table_privilege(app.oid, c.oid, 'DELETE, TRUNCATE'))
+     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')),
+tables AS (SELECT * FROM relations WHERE kind IN ('r', 'p')),
+policies AS (
+  SELECT p.polrelid AS relation, quote_ident(p.polname) AS name, p.polpermissive AS permissive,
+         pg_get_expr(p.polqual, p.polrelid) AS reads, pg_get_expr(p.polwithcheck, p.polrelid) AS writes,
+         concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS text
+    FROM pg_policy p, app WHERE app.oid = ANY (p.polroles) OR 0 = ANY (p.polroles)),
+spoken AS (      -- with a blank before each column, so that "id =" is not found in "org_id ="
+  SELECT relation, name, permissive, reads, writes, text, translate(text, '(.', '  ') AS words, text ~ 'partywall\.|current_setting' AS by_context FROM policies),
+compared AS (    -- the columns that policies compare with something: where organizations stand
+  SELECT DISTINCT a.attname AS name FROM spoken p JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum > 0 AND NOT a.attisdropped
+   WHERE p.by_context AND position(' ' || quote_ident(a.attname) || ' =' IN p.words) > 0
+  UNION SELECT 'org_id'),
+edges AS (       -- which protected tables a view or materialized view reads, directly or through other views
+  SELECT w.ev_class AS view, d.refobjid AS target FROM pg_rewrite w
+    JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
+   WHERE d.refobjid <> w.ev_class),
+reach AS (SELECT view, target FROM edges UNION SELECT r.view, e.target FROM reach r JOIN edges e ON e.view = r.target),
+reads_of AS (
+  SELECT r.view, c.oid AS relation, c.oid::regclass::text AS name, c.relowner AS owner, c.relforcerowsecurity AS forced
+    FROM reach r JOIN pg_class c ON c.oid = r.target WHERE c.relrowsecurity),
+definers AS (
+  SELECT p.oid, p.oid::regprocedure::text AS name, p.proconfig AS config, p.proowner::regrole::text AS owner,
+         (o.rolsuper OR o.rolbypassrls OR EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND NOT c.relforcerowsecurity AND c.relowner = p.proowner))
+         AND (p.prosrc ~* '\mexecute\M' OR EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND position(lower(c.relname) IN lower(pg_get_functiondef(p.oid))) > 0)) AS opens
+    FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace JOIN pg_roles o ON o.oid = p.proowner, app
+   WHERE p.prosecdef AND p.prokind IN ('f', 'p') AND has_schema_privilege(app.oid, p.pronamespace, 'USAGE') AND has_function_privilege(app.oid, p.oid, 'EXECUTE')
+     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')),
+open_functions (step, signature) AS (VALUES
+  ('signals', 'pg_cancel_backend(integer)'), ('sessions', 'pg_stat_get_activity(integer)'), ('locks', 'pg_lock_status()'),
+  ('advisory_locks', 'pg_advisory_lock(bigint)'), ('messages', 'pg_notify(text,text)'), ('large_objects', 'lo_create(oid)'),
+  ('texts_as_sql', 'query_to_xml(text,boolean,boolean,text)'), ('texts_as_sql', 'ts_stat(text)')),
+findings (severity, name, object, consequence, mend) AS (
+  -- the role
+  SELECT 'breach', 'role_flags', app.name, 'a tenant sees every row, or makes itself a role that does',
+         format('ALTER ROLE %s NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION', app.name)
+    FROM app WHERE rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
+  UNION ALL SELECT 'breach', 'role_member', g.rolname::text, 'a tenant that gets past the guard becomes ' || g.rolname || ' by SET ROLE', format('REVOKE %I FROM %s', g.rolname, app.name)
+    FROM app JOIN pg_auth_members m ON m.member = app.oid JOIN pg_roles g ON g.oid = m.roleid
+  -- tables
+  UNION ALL SELECT 'breach', 'owned', t.name, 'the login role owns it and can drop its policies', format('ALTER TABLE %s OWNER TO partywall_owner', t.name)
+    FROM tables t, app WHERE t.owner = app.oid
+  UNION ALL SELECT CASE WHEN t.writable OR c.name IS NOT NULL THEN 'breach' ELSE 'warn' END,
+         CASE WHEN t.is_partition THEN 'partition_without_rls' ELSE 'table_without_rls' END, t.name,
+         CASE WHEN t.writable OR c.name IS NOT NULL THEN 'every organization reads or changes the rows of all others' ELSE 'every organization reads all of it; good for reference data only' END,
+         CASE WHEN c.name IS NULL THEN format('REVOKE ALL ON %s FROM PUBLIC, %s; or give it a column org_id and SELECT partywall.protect(%L)', t.name, app.name, t.name)
+              ELSE format('SELECT partywall.protect(%L, %L)', t.name, c.name) END
+    FROM app, tables t LEFT JOIN LATERAL (
+         SELECT min(a.attname) AS name FROM pg_attribute a JOIN compared ON compared.name = a.attname WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped) c ON true
+   WHERE NOT t.enabled
+  UNION ALL SELECT 'warn', 'rls_not_forced', t.name, 'its owner, and views and functions of its owner, see every organization', format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', t.name)
+    FROM tables t WHERE t.enabled AND NOT t.forced
+  UNION ALL SELECT 'warn', 'policy_missing', t.name, 'no organization sees a row of it', format('SELECT partywall.protect(%L)', t.name)
+    FROM tables t WHERE t.enabled AND NOT EXISTS (SELECT FROM spoken p WHERE p.relation = t.oid)
+  UNION ALL SELECT 'breach', 'policy_ignores_context', t.name, 'policy ' || p.name || ' lets rows of every organization pass: ' || p.text, format('DROP POLICY %s ON %s', p.name, t.name)
+    FROM spoken p JOIN tables t ON t.oid = p.relation WHERE p.permissive AND NOT p.by_context
+  UNION ALL SELECT 'breach', 'policy_one_way', t.name, 'policy ' || p.name || ' lets rows of every organization pass in one direction: ' || p.text,
+         format('ALTER POLICY %s ON %s: compare with the context in USING and in WITH CHECK', p.name, t.name)
+    FROM spoken p JOIN tables t ON t.oid = p.relation WHERE p.permissive AND p.by_context AND 'true' IN (p.reads, p.writes)
+  UNION ALL SELECT 'warn', 'policy_per_row', t.name, 'policy ' || p.name || ' calls the context for each row: slow', format('ALTER POLICY %s ON %s: write (SELECT …) around the context', p.name, t.name)
+    FROM spoken p JOIN tables t ON t.oid = p.relation WHERE p.text ~ 'partywall\.\w+\(\)|current_setting\(' AND p.text !~* 'select'
+  UNION ALL SELECT 'warn', 'no_index', t.name, 'each statement reads the rows of every organization: slow, and its time tells how many there are',
+         format('CREATE INDEX CONCURRENTLY ON %s (%I)', t.name, coalesce((SELECT min(a.attname) FROM pg_attribute a JOIN compared ON compared.name = a.attname WHERE a.attrelid = t.oid), 'org_id'))
+    FROM tables t
+   WHERE t.enabled AND EXISTS (SELECT FROM spoken p WHERE p.relation = t.oid)
+     AND NOT EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+                       JOIN spoken p ON p.relation = t.oid AND position(' ' || quote_ident(a.attname) || ' =' IN p.words) > 0 WHERE i.indrelid = t.oid AND i.indisvalid)
+  UNION ALL SELECT 'warn', 'key_across', format('%s.%I', t.name, k.conname),
+         CASE k.contype WHEN 'f' THEN 'a foreign key tells whether another organization has such a row' ELSE 'a conflict tells that another organization has such a row' END,
+         format('put the organization first in %s', pg_get_constraintdef(k.oid))
+    FROM pg_constraint k JOIN tables t ON t.oid = k.conrelid AND t.enabled
+   WHERE k.contype IN ('p', 'u', 'x', 'f') AND EXISTS (SELECT FROM spoken p WHERE p.relation = t.oid)
+     AND NOT EXISTS (SELECT FROM spoken p JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+                       AND position(' ' || quote_ident(a.attname) || ' =' IN p.words) > 0 WHERE p.relation = k.conrelid)
+  UNION ALL SELECT CASE a.privilege_type WHEN 'TRUNCATE' THEN 'breach' ELSE 'warn' END, 'grant_beyond_policies', t.name,
+         CASE a.privilege_type WHEN 'TRUNCATE' THEN 'TRUNCATE asks no policy: one organization empties the table of all' ELSE a.privilege_type || ' asks no policy' END,
+         format('REVOKE %s ON %s FROM PUBLIC, %s', a.privilege_type, t.name, app.name)
+    FROM app, tables t, (VALUES ('TRUNCATE'), ('REFERENCES'), ('TRIGGER')) AS a(privilege_type) WHERE t.owner <> app.oid AND has_table_privilege(app.oid, t.oid, a.privilege_type)
+  -- what lies beside the tables
+  UNION ALL SELECT DISTINCT 'breach', 'view_with_owners_rights', v.name, 'it shows rows of every organization, from ' || r.name,
+         CASE WHEN current_setting('server_version_num')::int >= 150000 THEN format('ALTER VIEW %s SET (security_invoker = true)', v.name)
+              ELSE format('ALTER VIEW %s OWNER TO a role without SUPERUSER and BYPASSRLS, and FORCE ROW LEVEL SECURITY on %s', v.name, r.name) END
+    FROM relations v JOIN reads_of r ON r.view = v.oid JOIN pg_roles o ON o.oid = v.owner
+   WHERE v.kind = 'v' AND NOT coalesce(v.options::text ~* 'security_invoker=(true|on|1|yes)', false) AND (o.rolsuper OR o.rolbypassrls OR (r.owner = v.owner AND NOT r.forced))
+  UNION ALL SELECT DISTINCT 'breach', 'materialized_view', m.name, 'it holds rows of every organization, from ' || r.name, format('REVOKE ALL ON %s FROM PUBLIC, %s', m.name, app.name)
+    FROM app, relations m JOIN reads_of r ON r.view = m.oid WHERE m.kind = 'm'
+  UNION ALL SELECT 'breach', 'foreign_table', r.name, 'it cannot have row-level security', format('REVOKE ALL ON %s FROM PUBLIC, %s', r.name, app.name) FROM app, relations r WHERE r.kind = 'f'
+  UNION ALL SELECT CASE WHEN d.opens THEN 'breach' ELSE 'warn' END, 'security_definer', d.name,
+         'it runs with the rights of ' || d.owner || CASE WHEN d.opens THEN ', past the policies of what it reads' ELSE '' END || CASE WHEN d.config::text ~ 'search_path' THEN '' ELSE '; its search_path is not pinned' END,
+         format('ALTER ROUTINE %s SECURITY INVOKER; or REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC, %s', d.name, d.name, app.name) FROM app, definers d
+  UNION ALL SELECT 'warn', 'granted_to_public', r.name, 'any role that can log in has ' || string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type), format('REVOKE ALL ON %s FROM PUBLIC', r.name)
+    FROM relations r, aclexplode(r.acl) a WHERE a.grantee = 0 GROUP BY r.name
+  UNION ALL SELECT 'warn', 'may_create', quote_ident(n.nspname), 'objects that a tenant makes in it are seen by the next', format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, %s', n.nspname, app.name)
+    FROM pg_namespace n, app WHERE has_schema_privilege(app.oid, n.oid, 'CREATE') AND n.nspname !~ '^pg_'
+  UNION ALL SELECT 'breach', 'seal_key_readable', 'partywall.seal_key', 'a tenant can seal itself any context', format('REVOKE ALL ON partywall.seal_key FROM PUBLIC, %s', app.name)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'partywall', app
+   WHERE c.relname = 'seal_key' AND (has_any_column_privilege(app.oid, c.oid, 'SELECT, INSERT, UPDATE') OR has_table_privilege(app.oid, c.oid, 'DELETE'))
+  UNION ALL SELECT 'breach', 'schema_owned', 'partywall', 'a tenant can replace the functions that the policies ask', 'ALTER SCHEMA partywall OWNER TO partywall_owner'
+    FROM pg_namespace n, app WHERE n.nspname = 'partywall' AND (n.nspowner = app.oid OR has_schema_privilege(app.oid, n.oid, 'CREATE'))
+  UNION ALL SELECT DISTINCT 'breach', 'function_owned', p.oid::regprocedure::text, 'a tenant can replace what the policies ask', format('ALTER FUNCTION %s OWNER TO partywall_owner', p.oid::regprocedure)
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, app WHERE n.nspname = 'partywall' AND p.proowner = app.oid
+  -- what hardening leaves open
+  UNION ALL SELECT 'warn', 'open_' || o.step, o.signature, 'the guard alone keeps tenants from it', 'partywall policies apply (hardening.sql)'
+    FROM open_functions o, app WHERE has_function_privilege(app.oid, to_regprocedure('pg_catalog.' || o.signature), 'EXECUTE')
+  UNION ALL SELECT 'warn', 'open_languages', lanname::text, 'the guard alone keeps tenants from DO and from functions of their own', format('REVOKE USAGE ON LANGUAGE %I FROM PUBLIC, %s', lanname, app.name)
+    FROM pg_language, app WHERE lanpltrusted AND has_language_privilege(app.oid, pg_language.oid, 'USAGE')
+  UNION ALL SELECT 'warn', 'open_temporary', current_database()::text, 'temporary objects can shadow names', format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC, %s', current_database(), app.name)
+    FROM app WHERE has_database_privilege(app.oid, current_database(), 'TEMPORARY')
+  UNION ALL SELECT 'warn', 'open_settings', 'pg_settings', 'UPDATE pg_settings is SET by another name; the guard alone stops it', 'REVOKE UPDATE ON pg_catalog.pg_settings FROM PUBLIC'
+    FROM app WHERE has_table_privilege(app.oid, 'pg_catalog.pg_settings', 'UPDATE')
+  UNION ALL SELECT 'warn', 'open_prepared_transactions', 'max_prepared_transactions', 'a prepared transaction keeps its locks for ever; the guard alone stops it', 'max_prepared_transactions = 0 in postgresql.conf'
+   WHERE current_setting('max_prepared_transactions')::int > 0
+  UNION ALL SELECT 'warn', 'open_database', datname::text, 'with its password, the login role can sit in a database that nobody has hardened', format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', datname)
+    FROM pg_database, app WHERE datname <> current_database() AND datallowconn AND has_database_privilege(app.oid, pg_database.oid, 'CONNECT')
+  UNION ALL SELECT 'warn', 'open_foreign_server', srvname::text, 'a tenant reaches another server', format('REVOKE USAGE ON FOREIGN SERVER %I FROM PUBLIC, %s', srvname, app.name)
+    FROM pg_foreign_server, app WHERE has_server_privilege(app.oid, pg_foreign_server.oid, 'USAGE')
+)
+SELECT severity, name, object, consequence, mend FROM findings ORDER BY 1, 2, 3 LIMIT 2000

@@ -1,0 +1,217 @@
+//! Attestation: does a database keep organizations apart by itself? What the catalog says, and what two canaries see.
+//!
+//! It asks as the shared login role, over a connection such as tenants are served from, and changes nothing.
+
+mod canaries;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::context::seal::Form;
+use crate::pool::{Answer, AskError, Connection, Telling};
+use crate::refusal::Kind;
+
+/// Each question, its name, and whether a database that refuses it is merely well closed.
+const QUESTIONS: [(&str, &str, bool); 2] =
+    [("catalog", include_str!("catalog.sql"), false), ("role_settings", include_str!("role_settings.sql"), true)];
+
+/// How long one question may take; the server gives up a little earlier.
+const PATIENCE: Duration = Duration::from_secs(40);
+const BEGIN: &str = "BEGIN TRANSACTION READ ONLY; SET LOCAL statement_timeout = '30s'; \
+     SET LOCAL search_path = pg_catalog, pg_temp";
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Rows of one organization are in reach of another, past the guard or even through it.
+    Breach,
+    /// A weakness; the guard, or nothing, stands in for the wall that is missing.
+    Warn,
+    /// Worth knowing.
+    Note,
+}
+
+impl Severity {
+    /// The word in reports.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Breach => "breach",
+            Self::Warn => "warn",
+            Self::Note => "note",
+        }
+    }
+
+    fn from_word(word: &str) -> Self {
+        match word {
+            "warn" => Self::Warn,
+            "note" => Self::Note,
+            // A word that nobody knows is not made light of.
+            _ => Self::Breach,
+        }
+    }
+}
+
+/// Something that a database lets happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What kind of thing it is; with the object, what `check.allow` names.
+    pub name: String,
+    /// On what.
+    pub object: String,
+    /// What it would let a tenant do.
+    pub consequence: String,
+    /// What mends it: SQL, or words.
+    pub mend: String,
+    /// Whether `check.allow` names it: it stays visible, and counts for nothing.
+    pub allowed: bool,
+}
+
+impl Finding {
+    fn new(severity: Severity, name: &str, object: &str, consequence: impl Into<String>, mend: &str) -> Self {
+        let (name, object, mend) = (name.to_owned(), object.to_owned(), mend.to_owned());
+        Self { severity, name, object, consequence: consequence.into(), mend, allowed: false }
+    }
+
+    fn from_row(row: Vec<Option<String>>) -> Option<Self> {
+        let mut columns = row.into_iter().map(Option::unwrap_or_default);
+        let severity = Severity::from_word(&columns.next()?);
+        let (name, object, consequence, mend) = (columns.next()?, columns.next()?, columns.next()?, columns.next()?);
+        Some(Self { severity, name, object, consequence, mend, allowed: false })
+    }
+
+    /// As `check.allow` would name it.
+    pub fn key(&self) -> String {
+        format!("{}:{}", self.name, self.object)
+    }
+
+    /// Whether the shard must not be served for it.
+    pub fn is_breach(&self) -> bool {
+        self.severity == Severity::Breach && !self.allowed
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { severity, consequence, .. } = self;
+        let allowed = if self.allowed { " (allowed)" } else { "" };
+        write!(f, "{}{allowed} {}: {consequence}", severity.as_str(), self.key())
+    }
+}
+
+/// How deep to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Reading only.
+    Reading,
+    /// Also writing, in transactions that are rolled back; sequences that give defaults move on by it.
+    Writing,
+}
+
+/// Everything that is to be said about the database of `connection`, the worst first.
+///
+/// # Errors
+/// When the connection fails; it must be closed then. A question that the server refuses is a finding.
+pub async fn attest(
+    connection: &mut Connection,
+    telling: &Telling,
+    depth: Depth,
+    allow: &[String],
+) -> Result<Vec<Finding>, AskError> {
+    let mut findings = Vec::new();
+    for (name, sql, may_be_closed) in QUESTIONS {
+        let answer = ask(connection, sql).await?;
+        match answer.no {
+            None => findings.extend(answer.rows.into_iter().filter_map(Finding::from_row)),
+            Some(no) if may_be_closed && no.sqlstate == Kind::Forbidden.row().sqlstate => {}
+            Some(no) => findings.push(Finding::new(
+                Severity::Breach,
+                "not_attested",
+                name,
+                format!("nobody knows whether its walls hold: {no}"),
+                "let the login role read the catalog",
+            )),
+        }
+    }
+    findings.extend(context(connection, telling).await?);
+    findings.extend(canaries::try_them(connection, telling, depth).await?);
+    for finding in &mut findings {
+        finding.allowed = allow.contains(&finding.key());
+    }
+    findings.sort_by(|a, b| (a.severity, &a.name, &a.object).cmp(&(b.severity, &b.name, &b.object)));
+    Ok(findings)
+}
+
+/// One question in a transaction of its own, that is rolled back.
+async fn ask(connection: &mut Connection, sql: &str) -> Result<Answer, AskError> {
+    let begun = connection.inquire(BEGIN, PATIENCE).await?;
+    if let Some(no) = begun.no {
+        return Err(AskError::Refused(no.to_string()));
+    }
+    let answer = connection.inquire(sql, PATIENCE).await?;
+    connection.inquire("ROLLBACK", PATIENCE).await?;
+    Ok(answer)
+}
+
+/// Whether the database's functions are those of a form that wants seals.
+async fn wants_a_seal(connection: &mut Connection) -> Result<bool, AskError> {
+    let sql = "SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+               WHERE n.nspname = 'partywall' AND p.proname IN ('hello', 'seal_holds')";
+    Ok(!ask(connection, sql).await?.rows.is_empty())
+}
+
+/// Whether the context is one that a tenant cannot write.
+async fn context(connection: &mut Connection, telling: &Telling) -> Result<Option<Finding>, AskError> {
+    match connection.form() {
+        Form::Plain if wants_a_seal(connection).await? => Ok(Some(Finding::new(
+            Severity::Breach,
+            "context_form",
+            "partywall",
+            "the database believes no plain context: organizations see nothing",
+            "context.form = \"auto\", or partywall policies apply --form plain",
+        ))),
+        Form::Plain => Ok(Some(Finding::new(
+            Severity::Note,
+            "context_plain",
+            telling.names.organization.as_str(),
+            "the context is an ordinary setting: the guard alone keeps tenants from writing it",
+            "partywall policies apply --form guarded",
+        ))),
+        Form::Sealed => Ok(None),
+        Form::Guarded => {
+            let tried = ask(connection, "SET LOCAL backtrace_functions = 'o_u_p_r_m_g0_n0'").await?;
+            Ok(tried.no.is_none().then(|| {
+                Finding::new(
+                    Severity::Breach,
+                    "context_writable",
+                    "backtrace_functions",
+                    "a tenant that gets past the guard writes itself any context",
+                    "REVOKE SET ON PARAMETER backtrace_functions FROM PUBLIC, and from the login role",
+                )
+            }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_severity_that_nobody_knows_is_a_breach() {
+        for severity in [Severity::Breach, Severity::Warn, Severity::Note] {
+            assert_eq!(Severity::from_word(severity.as_str()), severity);
+        }
+        assert_eq!(Severity::from_word("?"), Severity::Breach);
+    }
+
+    #[test]
+    fn a_finding_that_is_allowed_stays_visible_and_counts_for_nothing() {
+        let mut finding = Finding::new(Severity::Breach, "owned", "public.t", "why", "how");
+        assert!(finding.is_breach());
+        finding.allowed = true;
+        assert!(!finding.is_breach());
+        assert_eq!(finding.to_string(), "breach (allowed) owned:public.t: why");
+    }
+}
