@@ -137,6 +137,8 @@ impl Session {
 
     /// Drops a message that may still be on its way.
     pub(super) fn drop_message(&mut self, size: usize) -> Stepped {
+        // A verdict on this message must never be taken for one on the next.
+        self.judged = None;
         self.client_rest = Rest { bytes: size, forward: false };
         Ok(Step::Part(0))
     }
