@@ -161,6 +161,11 @@ impl Kind {
         Self::Internal,
     ];
 
+    /// PostgreSQL's own routine that says the same, where drivers decide by its name whether to try again.
+    pub const fn routine(self) -> Option<&'static str> {
+        if matches!(self, Self::UnknownStatement) { Some("FetchPreparedStatement") } else { None }
+    }
+
     /// This kind's row of the table.
     pub const fn row(self) -> Row {
         use Severity::{Error, Fatal};

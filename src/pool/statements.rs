@@ -72,6 +72,15 @@ impl Statements {
 }
 
 impl Statements {
+    /// Shares a statement no longer: whoever prepares the same text from now on gets a new one.
+    pub fn forget(&self, statement: &Statement) {
+        let mut known = self.known.borrow_mut();
+        let is_it = known.get(&statement.key).is_some_and(|held| std::ptr::eq(held.as_ptr(), statement));
+        if is_it {
+            known.remove(&statement.key);
+        }
+    }
+
     /// A statement that is not shared: one that goes under no name.
     pub fn lone(&self, key: StatementKey) -> Rc<Statement> {
         let id = self.next_id.get();
@@ -159,6 +168,17 @@ mod tests {
         assert!(Rc::ptr_eq(&all.intern(key("select 1", 0)), &one));
         assert_ne!(all.intern(key("select 1", 7)).server_name(), one.server_name());
         assert_ne!(all.intern(key("select 2", 0)).server_name(), one.server_name());
+    }
+
+    #[test]
+    fn what_is_no_longer_shared_is_made_anew_once() {
+        let all = Statements::default();
+        let old = all.intern(key("select 1", 0));
+        all.forget(&old);
+        let new = all.intern(key("select 1", 0));
+        assert_ne!(new.server_name(), old.server_name());
+        all.forget(&old);
+        assert!(Rc::ptr_eq(&all.intern(key("select 1", 0)), &new));
     }
 
     #[test]

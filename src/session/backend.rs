@@ -118,6 +118,12 @@ impl Session {
         {
             return Err(Broken::Fatal(body.into()));
         }
+        if let (backend::ERROR_RESPONSE, Some(body)) = (tag, whole)
+            && frame::error_is_stale_plan(body)
+        {
+            // As on a connection of its own, preparing it again helps; the statement that others share would not.
+            self.names.shared().for_each(|statement| self.pool.statements.forget(statement));
+        }
         if let (backend::PARAMETER_STATUS, Some(body)) = (tag, whole) {
             self.note_parameter(body);
         }

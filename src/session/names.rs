@@ -120,6 +120,14 @@ impl Names {
         *self = Self::default();
     }
 
+    /// What stands on server connections for the names that the client gave.
+    pub(super) fn shared(&self) -> impl Iterator<Item = &Statement> {
+        self.named.values().filter_map(|held| match held {
+            Held::Shared { statement, .. } => Some(&**statement),
+            Held::Sql { .. } | Held::About { .. } => None,
+        })
+    }
+
     /// Whether there is room for one more named statement of that many bytes.
     pub(super) fn has_room(&self, bytes: usize) -> bool {
         self.named.len() < NAMES_MAX && self.bytes + bytes <= STATEMENT_BYTES_MAX

@@ -116,6 +116,12 @@ pub fn error_is_fatal(body: &[u8]) -> bool {
     matches!(error_field(body, b'V').or_else(|| error_field(body, b'S')), Some(b"FATAL" | b"PANIC"))
 }
 
+/// Whether an ErrorResponse says that a prepared statement no longer gives the columns that it once promised
+/// (plancache.c): drivers know it by the routine too, since the code says only that something is not supported.
+pub fn error_is_stale_plan(body: &[u8]) -> bool {
+    error_field(body, b'R') == Some(b"RevalidateCachedQuery")
+}
+
 /// Appends an ErrorResponse like `body`, but of severity ERROR: the server's session ended, the client's did not.
 pub fn put_error_softened(out: &mut Vec<u8>, body: &[u8]) {
     put(out, backend::ERROR_RESPONSE, |out| {

@@ -32,6 +32,9 @@ fn message(type_byte: u8, severity: &str, refusal: &Refusal, out: &mut Vec<u8>) 
         if let Some(position) = refusal.position() {
             field(b'P', &position.to_string(), out);
         }
+        if let Some(routine) = refusal.kind().routine() {
+            field(b'R', routine, out);
+        }
         out.push(0);
     });
 }
@@ -80,6 +83,13 @@ mod tests {
             ('P', "7"),
         ];
         assert_eq!(fields(&out), wanted.map(|(kind, text)| (kind, text.to_owned())));
+    }
+
+    #[test]
+    fn a_missing_statement_names_the_routine_by_which_drivers_know_that_preparing_again_helps() {
+        let mut out = Vec::new();
+        encode(&Refusal::new(Kind::UnknownStatement, "x"), &mut out);
+        assert_eq!(fields(&out).last(), Some(&('R', "FetchPreparedStatement".to_owned())));
     }
 
     #[test]
