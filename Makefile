@@ -7,7 +7,7 @@ ADMIN_PORT ?= 9432
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build test fmt fmt-check lint doc bench clean
+.PHONY: help setup demo build test test-clients fmt fmt-check lint doc bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ build: setup ## the program, optimized, at target/release/partywall
 
 test: setup fmt-check lint doc ## everything that has to hold before a change is merged
 	$(CARGO) test
+
+test-clients: setup ## real clients (psql, Python, Node, Java, ODBC, Rust) against the demo: one=psql for one of them
+	$(CARGO) build
+	tests/clients/setup
+	tests/clients/run $(one)
 
 fmt: ## format the sources
 	$(CARGO) fmt
