@@ -6,6 +6,7 @@
 )]
 
 mod cluster;
+mod compatibility;
 mod configuration;
 mod door;
 mod front;
