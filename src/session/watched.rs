@@ -12,6 +12,7 @@ use super::frontend::{Step, Stepped};
 use super::names::{Held, Undo};
 use super::outgoing::Outgoing;
 use super::{Session, Stalled};
+use crate::event::StatementClass;
 use crate::guard::{Change, Statement, Verdict};
 use crate::refusal::{Kind, Refusal};
 use crate::wire::flow::{Owed, Status};
@@ -73,7 +74,16 @@ impl Session {
                 Change::Execute(name) | Change::Deallocate(Some(name)) => (name, false),
                 _ => continue,
             };
-            let known = self.names.get(name.as_bytes()).is_some();
+            let held = self.names.get(name.as_bytes());
+            let known = held.is_some();
+            if let (Change::Execute(_), Some(Held::Shared { verdict, .. })) = (change, held)
+                && !is_plain(verdict)
+            {
+                let message = format!("prepared statement \"{name}\" cannot be executed by name");
+                return Err(
+                    Refusal::new(Kind::NotSupported, message).with_hint("Execute it by protocol, or send its text.")
+                );
+            }
             if new && known {
                 let message = format!("prepared statement \"{name}\" already exists");
                 return Err(Refusal::new(Kind::DuplicateStatement, message));
@@ -101,6 +111,10 @@ impl Session {
         out: &mut Outgoing<'_>,
     ) -> Stepped {
         if self.flow.owes() {
+            if self.flow.batch_open() {
+                // The server would keep the answers that are waited for until a Sync that stands behind this.
+                frame::put(out.writer(), frontend::FLUSH, |_| {});
+            }
             self.judged = Some(verdict);
             return Ok(Step::Stall(Stalled::Quiet));
         }
@@ -349,6 +363,12 @@ impl Session {
             _ => {}
         }
     }
+}
+
+/// Whether it is one statement of the kinds that PREPARE takes: the server is never made to EXECUTE another kind by name,
+/// which it cannot do from SQL either.
+fn is_plain(verdict: &Verdict) -> bool {
+    verdict.statements().len() == 1 && matches!(verdict.class(), StatementClass::Read | StatementClass::Write)
 }
 
 fn sync(out: &mut Outgoing<'_>) {
