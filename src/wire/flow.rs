@@ -89,7 +89,7 @@ pub enum Owed<U> {
     CopyEnd,
     /// A reply made here; goes out when all before it have.
     Local {
-        /// Whole messages.
+        /// Whole messages; none where only the undoing matters.
         bytes: Box<[u8]>,
         /// Undone when an error before it makes the server skip.
         undo: U,
@@ -351,6 +351,8 @@ impl<U> Flow<U> {
                 }
                 Owed::CopyEnd => {}
                 Owed::Parse { quiet: true, undo, .. } | Owed::Close { ours: true, undo } => self.undone.push(undo),
+                // No answer, only a place where something is undone.
+                Owed::Local { bytes, undo } if bytes.is_empty() => self.undone.push(undo),
                 Owed::Parse { undo, .. }
                 | Owed::Bind { undo }
                 | Owed::Close { undo, .. }
@@ -666,11 +668,12 @@ mod tests {
         flow.sent(parse(1));
         flow.sent(Owed::Bind { undo: 0 });
         flow.sent(Owed::Sync { ours: false });
+        flow.sent(Owed::Local { bytes: Box::default(), undo: 2 });
         flow.sent(Owed::Sync { ours: false });
         flow.sent(Owed::Execute);
         use Lost::{Error, Ready, Skip};
         assert_eq!(flow.lose(), [Error, Ready, Error, Ready, Ready, Error, Skip]);
-        assert_eq!(flow.take_undone(), [0, 1]);
+        assert_eq!(flow.take_undone(), [2, 0, 1]);
         assert!(!flow.owes());
     }
 }
