@@ -14,6 +14,9 @@ use crate::wire::frame;
 /// Settings whose value is a list of names: a single string literal in SET would be taken as one name.
 const NAME_LISTS: [&str; 2] = ["search_path", "temp_tablespaces"];
 
+/// A time-out that is shorter could end what the proxy itself asks of the server, in milliseconds.
+const HASTY_MS: u64 = 1000;
+
 /// The settings of one session on its server connection: who it is, its limits, and what it has set itself.
 ///
 /// Cheap to clone and to compare: sessions that share a value share it.
@@ -24,6 +27,7 @@ pub struct Context(Arc<Told>);
 struct Told {
     /// Tells most contexts apart without comparing their texts.
     digest: u64,
+    hasty: bool,
     settings: Box<[Setting]>,
 }
 
@@ -40,6 +44,11 @@ impl Setting {
     /// A setting of that name and value.
     pub fn new(name: impl Into<Arc<str>>, value: impl Into<Arc<str>>) -> Self {
         Self { name: name.into(), value: value.into() }
+    }
+
+    fn is_hasty(&self) -> bool {
+        matches!(&*self.name, "statement_timeout" | "transaction_timeout" | "idle_session_timeout")
+            && self.value.trim_end_matches("ms").parse::<u64>().is_ok_and(|ms| ms > 0 && ms < HASTY_MS)
     }
 }
 
@@ -63,7 +72,15 @@ impl Context {
         }
         let mut hasher = DefaultHasher::new();
         all.hash(&mut hasher);
-        Self(Arc::new(Told { digest: hasher.finish(), settings: all.into() }))
+        let hasty = all.iter().any(Setting::is_hasty);
+        Self(Arc::new(Told { digest: hasher.finish(), hasty, settings: all.into() }))
+    }
+
+    /// Whether it ends statements so soon that telling the connection another one could be ended too.
+    ///
+    /// Known from the beginning: it is asked each time that a connection comes back.
+    pub fn is_hasty(&self) -> bool {
+        self.0.hasty
     }
 
     /// The settings, by name.

@@ -46,9 +46,6 @@ use stats::PoolStats;
 /// Attempts to tell a connection its context before the statement is refused; each failure closes one connection.
 const TELL_ATTEMPTS: usize = 3;
 
-/// Time-outs below this many milliseconds do not stay on idle connections.
-const HASTY_MS: u64 = 1000;
-
 /// What a pool is made to be; replaced whole on reload.
 #[derive(Debug)]
 pub struct PoolSettings {
@@ -115,15 +112,6 @@ pub struct Pool {
     chores: mpsc::UnboundedSender<Chore>,
     bell: Arc<Bell>,
     me: Weak<Pool>,
-}
-
-/// Whether a context ends statements so soon that telling the connection another one could be ended too: such a one is
-/// taken off at once, lest the next organization meet it.
-fn is_hasty(context: &Context) -> bool {
-    ["statement_timeout", "transaction_timeout", "idle_session_timeout"].iter().any(|name| {
-        let timeout = context.get(name).unwrap_or_default();
-        timeout.trim_end_matches("ms").parse::<u64>().is_ok_and(|ms| ms > 0 && ms < HASTY_MS)
-    })
 }
 
 /// A pinned session's place among those of its pool; given back on drop.
@@ -498,7 +486,7 @@ impl Pool {
 
     fn put_idle_since(&self, mut connection: Box<Connection>, since: Instant) {
         let settings = self.settings.borrow();
-        let old = connection.server.opened.elapsed() > settings.lifetime;
+        let old = since.saturating_duration_since(connection.server.opened) > settings.lifetime;
         let surplus = self.open.get() > settings.size;
         let stale = connection.epoch != settings.epoch || surplus || self.is_unfit();
         drop(settings);
@@ -510,7 +498,8 @@ impl Pool {
             self.hand_over(Chore::Retire(connection));
             return;
         }
-        if connection.told.as_ref().is_some_and(is_hasty) {
+        // Such a context is taken off at once, lest the next organization meet it.
+        if connection.told.as_ref().is_some_and(Context::is_hasty) {
             self.hand_over(Chore::Blank { connection });
             return;
         }
