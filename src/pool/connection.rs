@@ -50,6 +50,8 @@ pub struct Connection {
     pub taint: Taint,
     /// `currval` and `lastval` remember what a session took from a sequence.
     pub sequences: bool,
+    /// What it reported of its settings, where a session has heard exactly that since the last change.
+    pub reported: Option<Rc<[(String, String)]>>,
     /// Named statements prepared on it.
     pub prepared: Prepared,
     /// The unnamed statement on it.
@@ -87,6 +89,7 @@ impl Connection {
             bond,
             taint: Taint::None,
             sequences: false,
+            reported: None,
             prepared: Prepared::default(),
             unnamed: None,
             last_session: None,
@@ -105,6 +108,7 @@ impl Connection {
         let Some((name, rest)) = frame::split_cstr(body) else { return };
         let Some((value, _)) = frame::split_cstr(rest) else { return };
         let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        self.reported = None;
         let parameters = &mut self.server.parameters;
         if let Some((_, known)) = parameters.iter_mut().find(|(known, _)| *known == name) {
             *known = value.into_owned();

@@ -35,6 +35,7 @@ use arc_swap::ArcSwap;
 
 use crate::auth::Identity;
 use crate::config::{Config, ContextNames, Tier};
+use crate::context::Context;
 use crate::event::{Observer, OrgObserver, SessionFacts, StatementClass};
 use crate::guard::{Guard, Rights, Verdict};
 use crate::limits::{ResultMeter, Seat};
@@ -58,6 +59,9 @@ const OVERDUE_AFTER: Duration = Duration::from_secs(1);
 /// How many different reports of settings are looked through for one that is the same.
 const REPORTED_KEPT: usize = 8;
 
+/// So many contexts are kept for sessions that log in with the same.
+const CONTEXTS_KEPT: usize = 64;
+
 /// The settings that a server reports, with their values.
 type Reported = Rc<[(String, String)]>;
 
@@ -67,6 +71,8 @@ pub struct Thread {
     scratch: RefCell<Vec<u8>>,
     /// What servers have reported of their settings lately, the latest first.
     reported: RefCell<VecDeque<Reported>>,
+    /// What sessions have had server connections told lately, the latest first.
+    contexts: RefCell<VecDeque<Context>>,
     /// The guard in force.
     pub guard: Arc<ArcSwap<Guard>>,
     /// The settings that carry the context.
@@ -88,6 +94,7 @@ impl Thread {
             buffer: RefCell::new(vec![0; BUFFER_BYTES].into()),
             scratch: RefCell::default(),
             reported: RefCell::default(),
+            contexts: RefCell::default(),
             guard,
             names: Arc::new(config.context.clone()),
             observer,
@@ -109,6 +116,21 @@ impl Thread {
             }
         }
         Rc::clone(&known[0])
+    }
+
+    /// `context`, in one copy for all sessions that have the same: it is compared with that of idle server connections at
+    /// each lease, and one copy is known to be equal without a look at its texts.
+    fn shared_context(&self, context: Context) -> Context {
+        let mut known = self.contexts.borrow_mut();
+        match known.iter().position(|one| *one == context) {
+            Some(0) => {}
+            Some(at) => known.swap(0, at),
+            None => {
+                known.truncate(CONTEXTS_KEPT - 1);
+                known.push_front(context);
+            }
+        }
+        known[0].clone()
     }
 
     /// Whether `name` is a setting that carries who a session is.

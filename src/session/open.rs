@@ -171,7 +171,8 @@ impl Session {
         let base = self.base_context();
         let who = base.iter().filter(|setting| self.thread.is_context(&setting.name)).cloned().collect::<Vec<_>>();
         // Who the session is comes last: nothing that it has set itself can stand above it.
-        self.asker.context = Context::new(base.into_iter().chain(self.own.iter()).chain(who));
+        let context = Context::new(base.into_iter().chain(self.own.iter()).chain(who));
+        self.asker.context = self.thread.shared_context(context);
     }
 
     /// Takes over a tier that has changed; limits that the session had lowered for itself are the new tier's again.

@@ -14,7 +14,7 @@ use super::outgoing::Outgoing;
 use super::pin::STATE_COLUMNS;
 use super::relay::{Pause, poll_read};
 use super::signals::Signal;
-use super::{BUFFER_BYTES, Running, Session, Stalled};
+use super::{BUFFER_BYTES, Reported, Running, Session, Stalled};
 use crate::event::{CloseReason, Event, StatementDone};
 use crate::guard::Verdict;
 use crate::pool::{AskError, Lease, Taint};
@@ -75,8 +75,17 @@ impl Session {
         true
     }
 
-    fn begin_lease(&mut self, lease: Lease) {
-        if lease.is_fresh() && *lease.server.parameters != *self.heard {
+    fn begin_lease(&mut self, mut lease: Lease) {
+        let same = |heard: &Reported| Rc::ptr_eq(heard, &self.heard);
+        if lease.is_fresh() && !lease.reported.as_ref().is_some_and(same) {
+            self.hear_parameters(&mut lease);
+        }
+        self.lease = Some(lease);
+    }
+
+    /// Tells the client of the settings that are other than it last heard.
+    fn hear_parameters(&mut self, lease: &mut Lease) {
+        if *lease.server.parameters != *self.heard {
             for (name, value) in &lease.server.parameters {
                 let known = self.heard.iter().any(|(other, heard)| other == name && heard == value);
                 if !known {
@@ -85,7 +94,7 @@ impl Session {
             }
             self.heard = self.thread.shared(&lease.server.parameters);
         }
-        self.lease = Some(lease);
+        lease.reported = Some(Rc::clone(&self.heard));
     }
 
     /// Waits in the pool's queue for the message at the front; refuses the message if that fails.
