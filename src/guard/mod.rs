@@ -1,7 +1,7 @@
 //! The guard: judges SQL by PostgreSQL's own grammar before a server sees it. It alone knows SQL.
 //!
-//! A text is parsed ([`parse`]), each statement must stand on the list of allowed kinds ([`statements`]), and every node
-//! below it is visited ([`walk`]): what is not known is refused. The answer says what the statement touches and what it
+//! A text is parsed (`parse`), each statement must stand on the list of allowed kinds (`statements`), and every node
+//! below it is visited (`walk`): what is not known is refused. The answer says what the statement touches and what it
 //! changes in the session; the session acts on that, the guard remembers nothing of sessions. No I/O, no clock.
 
 mod cache;
