@@ -54,7 +54,7 @@ impl OrgObserver for OrgFanout {
     }
 }
 
-/// Writes logins, goodbyes, refusals and shards to the log; no statements, and no more than [`LINES_MAX`] lines a second
+/// Writes logins, goodbyes, refusals and shards to the log; no statements, and no more than `LINES_MAX` lines a second
 /// of what clients cause.
 #[derive(Debug, Default)]
 pub struct LogObserver {

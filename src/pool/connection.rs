@@ -70,7 +70,7 @@ pub enum AskError {
     /// The socket failed.
     #[error("the connection to the server failed: {0}")]
     Io(#[from] io::Error),
-    /// No answer in [`OWN_ROUND_TRIP_TIMEOUT`].
+    /// No answer in `OWN_ROUND_TRIP_TIMEOUT`.
     #[error("the server did not answer in time")]
     Timeout,
     /// The server answered with an error.
