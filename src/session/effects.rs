@@ -1,5 +1,7 @@
 //! What a statement asks of its session: what transaction pooling cannot hold is refused, the rest is remembered.
 
+use std::time::Duration;
+
 use super::Session;
 use super::names::Held;
 use crate::config::Tier;
@@ -8,6 +10,9 @@ use crate::guard::{Change, Guard, Rights, Set, Taints, Verdict};
 use crate::handshake::StartupParameters;
 use crate::pool::Taint;
 use crate::refusal::{Kind, Refusal};
+
+/// As much as PostgreSQL starts with.
+const MIN_WORK_MEM_KB: u64 = 4096;
 
 impl Session {
     /// Whether this session can carry what `verdict` says the statement does.
@@ -20,7 +25,7 @@ impl Session {
 
     fn admit_change(&self, change: &Change) -> Result<(), Refusal> {
         match change {
-            Change::Set(set) => within_tier(set, &self.tier),
+            Change::Set(set) => within_tier(set, &self.tier, self.thread.idle_transaction_timeout),
             Change::Listen(_) => Err(unpooled("LISTEN", "Poll a table instead.")),
             Change::AdvisoryLock { session: true } => Err(unpooled(
                 "a session-level advisory lock",
@@ -128,19 +133,33 @@ fn unpooled(what: &str, instead: &'static str) -> Refusal {
 }
 
 /// What the tier bounds may be lowered, never raised, and never to what only the server knows.
-fn within_tier(set: &Set, tier: &Tier) -> Result<(), Refusal> {
-    let limit_ms = match &*set.name {
-        "statement_timeout" => tier.query_timeout.as_millis(),
-        _ => return Ok(()),
-    };
-    if set.magnitude.is_some_and(|ms| ms > 0 && u128::from(ms) <= limit_ms) {
+fn within_tier(set: &Set, tier: &Tier, idle_transaction_timeout: Option<Duration>) -> Result<(), Refusal> {
+    let Some((limit, unit)) = bound(&set.name, tier, idle_transaction_timeout) else { return Ok(()) };
+    if set.magnitude.is_some_and(|asked| asked <= limit) {
         return Ok(());
     }
     Err(Refusal::new(
         Kind::Forbidden,
-        format!("\"{}\" can be lowered but not raised: tier \"{}\" allows {limit_ms} ms", set.name, tier.name),
+        format!("\"{}\" can be lowered but not raised: tier \"{}\" allows {limit}{unit}", set.name, tier.name),
     )
-    .with_hint("Ask for a number of milliseconds that is not above the tier's."))
+    .with_hint("Ask for a number that is not above that."))
+}
+
+/// The most that a session may set, in the setting's base unit; none where anything goes. 0 for a timeout is "no limit",
+/// which the guard tells as the greatest number there is.
+fn bound(name: &str, tier: &Tier, idle_transaction_timeout: Option<Duration>) -> Option<(u64, &'static str)> {
+    let ms = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    match name {
+        "statement_timeout" => Some((ms(tier.query_timeout), " ms")),
+        "idle_in_transaction_session_timeout" => idle_transaction_timeout.map(|timeout| (ms(timeout), " ms")),
+        // A statement sorts or hashes in several places at once.
+        "work_mem" => tier.memory_bytes.map(|bytes| {
+            let statements = u64::from(tier.max_concurrent_queries.unwrap_or(8).max(1));
+            ((bytes / statements / 4 / 1024).max(MIN_WORK_MEM_KB), " kB")
+        }),
+        "max_parallel_workers_per_gather" => tier.cpu_cores.map(|cores| (u64::from(cores), "")),
+        _ => None,
+    }
 }
 
 /// The settings that a session begins with, as the client asked for them at start-up, if it may have them all.
@@ -148,6 +167,7 @@ pub fn startup_settings(
     guard: &Guard,
     rights: &Rights,
     tier: &Tier,
+    idle_transaction_timeout: Option<Duration>,
     parameters: &StartupParameters,
 ) -> Result<Vec<(String, String)>, Refusal> {
     let mut settings = Vec::new();
@@ -156,8 +176,34 @@ pub fn startup_settings(
     }
     for (name, value) in &parameters.settings {
         let set = guard.may_set(name, value, rights)?;
-        within_tier(&set, tier)?;
+        within_tier(&set, tier, idle_transaction_timeout)?;
         settings.push((set.name.to_string(), value.clone()));
     }
     Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guard::Value;
+
+    fn refused(name: &str, magnitude: Option<u64>) -> bool {
+        let set = Set { name: name.into(), value: Value::Unknown, local: Some(false), magnitude };
+        within_tier(&set, &Tier::default(), Some(Duration::from_secs(60))).is_err()
+    }
+
+    #[test]
+    fn what_a_tier_bounds_is_lowered_and_never_raised() {
+        let limits = [
+            ("statement_timeout", 300_000),
+            ("idle_in_transaction_session_timeout", 60_000),
+            ("work_mem", 8 * 1024 * 1024 / 5 / 4),
+            ("max_parallel_workers_per_gather", 2),
+        ];
+        for (name, limit) in limits {
+            assert!(!refused(name, Some(limit)) && !refused(name, Some(1)), "{name}");
+            assert!(refused(name, Some(limit + 1)) && refused(name, Some(u64::MAX)) && refused(name, None), "{name}");
+        }
+        assert!(!refused("lock_timeout", Some(u64::MAX)));
+    }
 }
