@@ -185,7 +185,9 @@ fn tell(shard: &ShardName, findings: &[Finding], refused: bool) {
     }
     let weak = findings.iter().filter(|finding| !finding.is_breach() && !finding.allowed).count();
     let allowed = findings.iter().filter(|finding| finding.allowed).count();
-    if weak + allowed > 0 {
+    if weak > 0 {
         tracing::warn!(%shard, weak, allowed, "the database has weak walls: `partywall check` names them");
+    } else if allowed > 0 {
+        tracing::info!(%shard, allowed, "findings are allowed by the configuration: `partywall check` names them");
     }
 }

@@ -67,11 +67,11 @@ fn tools(text: &mut String, prepared: &Prepared) -> std::fmt::Result {
 fn operator(text: &mut String, prepared: &Prepared) -> std::fmt::Result {
     let (folder, port) = (prepared.folder().display(), prepared.admin_port);
     writeln!(text, "\nThe operator's side:")?;
-    writeln!(text, "  http://127.0.0.1:{port}/            dashboard (token: {folder}/secrets/admin.token)")?;
+    writeln!(text, "  curl -s http://127.0.0.1:{port}/readyz")?;
     writeln!(text, "  curl -s http://127.0.0.1:{port}/metrics | grep partywall_")?;
     writeln!(
         text,
-        "  curl -s -H \"Authorization: Bearer $(cat {folder}/secrets/admin.token)\" http://127.0.0.1:{port}/api/v1/organizations"
+        "  curl -s -H \"Authorization: Bearer $(cat {folder}/secrets/admin.token)\" http://127.0.0.1:{port}/api/v1/organizations/globex/metrics"
     )?;
     writeln!(text, "  tail -f {folder}/audit.jsonl")?;
     for shard in prepared.shards.iter().take(1) {
