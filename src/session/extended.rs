@@ -154,6 +154,10 @@ impl Session {
             return self.drop_message(size);
         }
         self.ensure_prepared(name, &held, out);
+        if self.is_about_portal(body) {
+            // The portal is the server's from here on.
+            self.about_portal = None;
+        }
         self.vain_portals.remove(portal);
         self.flow.sent(Owed::Bind { undo: Undo::Portal(portal.into()) });
         let statement = match &held {

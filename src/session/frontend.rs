@@ -164,7 +164,7 @@ impl Session {
             }
         };
         if !verdict.changes_nothing() && self.is_about_session(&verdict) {
-            return self.about_session(&message[frame::HEADER_BYTES..], verdict, None, out);
+            return self.about_session(&message[frame::HEADER_BYTES..], verdict, false, out);
         }
         if !self.has_lease() {
             self.judged = Some(verdict);

@@ -107,7 +107,7 @@ impl Session {
         &mut self,
         body: &[u8],
         verdict: Arc<Verdict>,
-        execute: Option<()>,
+        as_execute: bool,
         out: &mut Outgoing<'_>,
     ) -> Stepped {
         if self.flow.owes() {
@@ -120,7 +120,7 @@ impl Session {
         }
         let discards = verdict.changes().any(|change| matches!(change, Change::DiscardAll));
         if discards && verdict.statements().len() == 1 && (self.reset_done || !self.is_working()) {
-            return Ok(self.discard_all(verdict, execute));
+            return Ok(self.discard_all(verdict, as_execute));
         }
         if !self.has_lease() {
             self.judged = Some(verdict);
@@ -129,18 +129,18 @@ impl Session {
         let sent = self
             .apply(&verdict)
             .and_then(|()| super::frontend::statement_text(body))
-            .and_then(|text| self.send_watched(text, verdict, execute.is_some(), out));
-        match (sent, execute) {
-            (Ok(()), None) => self.forget_unnamed(),
-            (Ok(()), Some(())) => {}
-            (Err(refusal), None) => self.refuse_query(refusal, out),
-            (Err(refusal), Some(())) => self.refuse_extended(refusal, out),
+            .and_then(|text| self.send_watched(text, verdict, as_execute, out));
+        match (sent, as_execute) {
+            (Ok(()), false) => self.forget_unnamed(),
+            (Ok(()), true) => {}
+            (Err(refusal), false) => self.refuse_query(refusal, out),
+            (Err(refusal), true) => self.refuse_extended(refusal, out),
         }
         Ok(Step::Whole)
     }
 
     /// DISCARD ALL: what is the session's own goes, and the answer comes with the settings as they are then.
-    fn discard_all(&mut self, verdict: Arc<Verdict>, execute: Option<()>) -> Step {
+    fn discard_all(&mut self, verdict: Arc<Verdict>, as_execute: bool) -> Step {
         if !self.reset_done {
             self.names.clear();
             self.own.reset();
@@ -158,7 +158,7 @@ impl Session {
         self.reset_done = false;
         let mut answer = Vec::new();
         frame::put(&mut answer, backend::COMMAND_COMPLETE, |body| frame::put_cstr(body, b"DISCARD ALL"));
-        if execute.is_none() {
+        if !as_execute {
             welcome::ready_for_query(Status::Idle, &mut answer);
         }
         self.to_client.push(&answer);
@@ -202,7 +202,7 @@ impl Session {
         self.judged = None;
         let mut body = text.as_bytes().to_vec();
         body.push(0);
-        let step = self.about_session(&body, verdict, Some(()), out);
+        let step = self.about_session(&body, verdict, true, out);
         self.judged = None;
         step
     }

@@ -147,3 +147,12 @@ async fn many_sessions_use_the_same_names_for_different_statements_on_a_connecti
         }
     }
 }
+
+#[tokio::test]
+async fn a_portal_bound_anew_after_a_reset_is_the_new_one() {
+    let proxy = Proxy::before(Shard::shared()).pool_size(1).start().await;
+    let mut raw = proxy.raw("acme").await;
+    let reset = Wire::new().parse("a", "RESET ALL").bind("", "a", &[]).execute("", 0);
+    let then = reset.parse("b", "SELECT 7").bind("", "b", &[]).execute("", 0).sync();
+    assert_eq!(raw.converse(then, 1).await, "1 2 C(RESET) 1 2 D(7) C(SELECT 1) ZI");
+}
