@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::scripted::Ran;
-use crate::support::{Act, Proxy, Raw, Scripted, Shard, Wire, soon, until};
+use crate::support::{Act, Proxy, Raw, Scripted, Shard, Wire, until};
 
 /// Every statement ran on a connection that had confirmed the context of who sent it, with none in doubt.
 fn assert_nothing_foreign(ran: &[Ran]) {
@@ -143,7 +143,7 @@ async fn cancels_out_of_nowhere_hit_contexts_and_still_nobody_reads_a_foreign_ro
                 }
             }
         };
-        let outcome = tokio::time::timeout(Duration::from_secs(50), enough).await;
+        let outcome = tokio::time::timeout(Duration::from_secs(170), enough).await;
         done.store(true, Ordering::SeqCst);
         outcome.expect("cancels hit contexts");
     };
@@ -164,5 +164,7 @@ async fn cancels_out_of_nowhere_hit_contexts_and_still_nobody_reads_a_foreign_ro
             }
         }
     };
-    soon("the storm ends", async { tokio::join!(storm, read("acme"), read("globex"), read("hooli")) }).await;
+    // Longer than others wait: hits come by chance, and seldom on a busy machine.
+    let all = async { tokio::join!(storm, read("acme"), read("globex"), read("hooli")) };
+    tokio::time::timeout(Duration::from_secs(200), all).await.expect("the storm ends");
 }
