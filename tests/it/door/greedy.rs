@@ -9,7 +9,7 @@ use crate::support::raw::{Message, Raw, Wire};
 use crate::support::{Proxy, Shard, scaled, soon, until};
 use partywall::auth::mint::Grant;
 
-fn developer(org: &str) -> String {
+pub(super) fn developer(org: &str) -> String {
     token(&Grant {
         org: org.to_owned(),
         user: Some("ada".to_owned()),

@@ -5,6 +5,7 @@ mod greedy;
 mod keys;
 mod logins;
 mod program;
+mod ways;
 
 use super::support::{Files, Plan, soon, until};
 use std::net::TcpStream;

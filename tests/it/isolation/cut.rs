@@ -1,8 +1,8 @@
-//! A client that is gone at any byte, and bytes that come one by one.
+//! A client or a server that is gone at any byte, and bytes that come one by one.
 
 use crate::support::dribble::Manner;
 use crate::support::raw::brief;
-use crate::support::{Dribble, Proxy, Raw, Shard, Wire, stride};
+use crate::support::{Dribble, Proxy, Raw, Shard, Wire, stride, until};
 
 /// A session with everything in it: its messages by turns, and how many ReadyForQuery answer each.
 fn turns() -> Vec<(Wire, usize)> {
@@ -93,4 +93,40 @@ async fn a_client_that_is_gone_at_any_byte_leaves_nothing_behind() {
     let sql = "SELECT count(*) FROM ledger WHERE body = 'cut'";
     let left = shard.admin().await.query_one(sql, &[]).await.expect("counts");
     assert_eq!(left.get::<_, i64>(0), 0, "nothing was committed");
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_at_any_byte_is_replaced() {
+    let shard = Shard::shared();
+    let to = ([127, 0, 0, 1], shard.cluster.port()).into();
+    let wire = Dribble::to(to, Manner::SOUND).await;
+    let proxy = Proxy::before_port(wire.address.port(), &shard.password).pool_size(1).start().await;
+    // The pool's first connection has only logged in.
+    let login = wire.passed();
+    let mut acme = proxy.raw("acme").await;
+    play(&mut acme).await;
+    let session = wire.passed();
+    drop(acme);
+    let mut globex = proxy.raw("globex").await;
+    let after = |at: usize, login: usize, whole: usize| (login + at < whole).then_some(login + at);
+    // A shard that was lost is dialled again with a pause: a cut costs more here than on the client's side.
+    for at in (0..(session.0 - login.0).max(session.1 - login.1)).step_by(stride().pow(2)) {
+        let up = after(at, login.0, session.0).map(|at| Manner { cut_after_up: at, ..Manner::SOUND });
+        let down = after(at, login.1, session.1).map(|at| Manner { cut_after_down: at, ..Manner::SOUND });
+        for manner in [up, down].into_iter().flatten() {
+            wire.behave(manner);
+            wire.cut_all();
+            let mut acme = proxy.raw("acme").await;
+            let heard = play(&mut acme).await;
+            assert!(!heard.is_empty(), "{manner:?}");
+            wire.behave(Manner::SOUND);
+            drop(acme);
+        }
+        if at % 4 == 0 {
+            wire.cut_all();
+            let mut fresh = proxy.raw("acme").await;
+            until("the shard is back", async || fresh.query("SELECT 1").await == "T D(1) C(SELECT 1) ZI").await;
+            probe(&proxy, &mut globex, &format!("{at}")).await;
+        }
+    }
 }
