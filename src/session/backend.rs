@@ -176,6 +176,7 @@ impl Session {
             {
                 // The client has heard an error: its transaction must have failed with it.
                 self.cut = Some(Cut::Told { unaware: false });
+                self.unnamed_portal.query();
                 frame::put_query(self.to_server.writer(), POISON_QUERY);
                 self.flow.sent(Owed::Poison { query: true, bytes: Box::default() });
             }
@@ -212,10 +213,6 @@ impl Session {
         }
         if tag == backend::READY_FOR_QUERY && !self.flow.owes() {
             self.end_watched();
-        }
-        if tag == backend::READY_FOR_QUERY && self.flow.status() == Status::Idle {
-            // Portals end with their transaction.
-            self.vain_portals.clear();
         }
         if tag == backend::READY_FOR_QUERY && self.cut.is_none() {
             self.end_statement();
@@ -281,9 +278,7 @@ impl Session {
                         lease.prepared.insert(&statement);
                     }
                 }
-                Undo::Portal(name) => {
-                    self.vain_portals.insert(name);
-                }
+                Undo::UnnamedPortal(batch) => self.unnamed_portal.bound_in_vain(batch),
                 Undo::Closed { name, held } => self.names.insert(&name, held),
                 Undo::Unnamed(statement) => {
                     let is_it = |held: &Held| matches!(held, Held::Shared { statement: known, .. } if Rc::ptr_eq(known, &statement));

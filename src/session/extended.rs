@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::frontend::{Step, Stepped, put_named, put_parse, violation};
 use super::names::{Held, Undo};
 use super::outgoing::Outgoing;
+use super::unnamed_portal::Use;
 use super::{Rest, Session, Stalled};
 use crate::guard::Verdict;
 use crate::pool::{Statement, StatementKey};
@@ -158,8 +159,8 @@ impl Session {
             // The portal is the server's from here on.
             self.about_portal = None;
         }
-        self.vain_portals.remove(portal);
-        self.flow.sent(Owed::Bind { undo: Undo::Portal(portal.into()) });
+        let undo = if portal.is_empty() { self.unnamed_portal.bind(&self.flow) } else { Undo::Nothing };
+        self.flow.sent(Owed::Bind { undo });
         let statement = match &held {
             Held::Shared { statement, .. } if !name.is_empty() => statement,
             _ => return Ok(self.pass_message(size)),
@@ -182,11 +183,7 @@ impl Session {
             if self.is_about_portal(name) {
                 return Ok(self.describe_about_session(false));
             }
-            if self.is_vain_portal(name) {
-                self.refuse_extended(unknown_portal(name), out);
-                return Ok(Step::Whole);
-            }
-            return self.portal_message(Owed::Describe, range, out);
+            return self.use_portal(Owed::Describe, name, range, out);
         }
         let Some((name, _)) = frame::split_cstr(name) else { return Err(violation("invalid string in message")) };
         let held = match self.held(name) {
@@ -232,17 +229,30 @@ impl Session {
         Ok(Some(held))
     }
 
-    /// Whether `body` begins with the name of a portal that is not there, though the server may not know it.
-    ///
-    /// PostgreSQL 15 leaves a portal behind where a Bind fails in a failed transaction; its Execute can crash the server
-    /// process, and with it all others of that cluster.
-    pub(super) fn is_vain_portal(&self, body: &[u8]) -> bool {
-        let Some((name, _)) = frame::split_cstr(body) else { return false };
-        self.vain_portals.contains(name) || name.is_empty() && self.flow.status() == Status::Failed
+    /// Execute or Describe of the portal at the front of `body`; of the unnamed one only where it is sound.
+    pub(super) fn use_portal(
+        &mut self,
+        owed: Owed<Undo>,
+        body: &[u8],
+        range: Range<usize>,
+        out: &mut Outgoing<'_>,
+    ) -> Stepped {
+        if body.first() == Some(&0) {
+            match self.unnamed_portal.usable(&self.flow) {
+                Use::Pass => {}
+                Use::Wait => return Ok(Step::Stall(Stalled::Answers)),
+                Use::Refuse => {
+                    let refusal = Refusal::new(Kind::UnknownPortal, "portal \"\" does not exist");
+                    self.refuse_extended(refusal, out);
+                    return Ok(Step::Whole);
+                }
+            }
+        }
+        self.portal_message(owed, range, out)
     }
 
     /// A message about a portal: portals live on the lease and keep the client's names.
-    pub(super) fn portal_message(&mut self, owed: Owed<Undo>, range: Range<usize>, out: &mut Outgoing<'_>) -> Stepped {
+    fn portal_message(&mut self, owed: Owed<Undo>, range: Range<usize>, out: &mut Outgoing<'_>) -> Stepped {
         if !self.has_lease() {
             return Ok(Step::Stall(Stalled::Lease));
         }
@@ -323,11 +333,6 @@ impl Session {
         self.undecided.note_statement(statement, &self.flow);
         put_parse(out.writer(), statement.server_name().as_bytes(), statement.body());
     }
-}
-
-pub(super) fn unknown_portal(body: &[u8]) -> Refusal {
-    let name = frame::split_cstr(body).map_or(&[][..], |(name, _)| name);
-    Refusal::new(Kind::UnknownPortal, format!("portal \"{}\" does not exist", String::from_utf8_lossy(name)))
 }
 
 fn unknown_statement(name: &[u8]) -> Refusal {

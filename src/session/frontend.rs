@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::extended::unknown_portal;
 use super::names::Undo;
 use super::outgoing::Outgoing;
 use super::{Rest, Session, Stalled};
@@ -118,11 +117,7 @@ impl Session {
         match tag {
             frontend::DESCRIBE => self.describe(body, at..at + size, out),
             frontend::EXECUTE if self.is_about_portal(body) => self.execute_about_session(out),
-            frontend::EXECUTE if self.is_vain_portal(body) => {
-                self.refuse_extended(unknown_portal(body), out);
-                Ok(Step::Whole)
-            }
-            frontend::EXECUTE => self.portal_message(Owed::Execute, at..at + size, out),
+            frontend::EXECUTE => self.use_portal(Owed::Execute, body, at..at + size, out),
             frontend::CLOSE => self.close_message(body, at..at + size, out),
             frontend::FLUSH => {
                 if self.is_working() {
@@ -181,8 +176,9 @@ impl Session {
         Ok(Step::Whole)
     }
 
-    /// A simple Query destroys the unnamed statement (PostgreSQL manual, "Extended Query").
+    /// A simple Query destroys the unnamed statement and portal (PostgreSQL manual, "Extended Query").
     pub(super) fn forget_unnamed(&mut self) {
+        self.unnamed_portal.query();
         self.drop_unnamed();
         if let Some(lease) = &mut self.lease {
             lease.unnamed = None;

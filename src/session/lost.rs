@@ -2,6 +2,7 @@
 
 use super::backend::Broken;
 use super::frontend::End;
+use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Session, Stalled};
 use crate::refusal::{Kind, Refusal};
 use crate::wire::flow::{Lost, Status};
@@ -22,7 +23,7 @@ impl Session {
         let lost = flow.lose();
         self.take_back(flow.take_undone());
         self.undecided.clear();
-        self.vain_portals.clear();
+        self.unnamed_portal = UnnamedPortal::default();
         self.from_server = Vec::new();
         self.to_server = Default::default();
         if !torn {

@@ -18,6 +18,7 @@ mod run;
 mod settings;
 mod signals;
 mod undecided;
+mod unnamed_portal;
 mod watched;
 
 pub use effects::startup_settings;
@@ -26,7 +27,7 @@ pub use run::run;
 pub use signals::{Signal, Signals};
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ use outgoing::Pending;
 use pin::Pin;
 use settings::OwnSettings;
 use undecided::Undecided;
+use unnamed_portal::UnnamedPortal;
 use watched::Watched;
 
 /// The read buffer that all sessions of a data thread share: what is in it never outlives one poll of one session.
@@ -178,8 +180,7 @@ pub struct Session {
 
     names: Names,
     undecided: Undecided,
-    /// Portals of the transaction whose last Bind failed.
-    vain_portals: HashSet<Box<[u8]>>,
+    unnamed_portal: UnnamedPortal,
     /// The client's messages are dropped up to its Sync: one of them was refused here.
     skip_to_sync: bool,
     /// The verdict on the statement at the front of `from_client`, judged before it got a lease.

@@ -79,8 +79,8 @@ pub(super) enum Undo {
         /// What it stood for.
         held: Held,
     },
-    /// A portal, which the client may have bound in vain.
-    Portal(Box<[u8]>),
+    /// The client's Bind of the unnamed portal, in the batch of that number.
+    UnnamedPortal(u64),
     /// The client's unnamed statement.
     Unnamed(Rc<Statement>),
     /// The unnamed statement that we sent again.

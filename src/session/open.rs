@@ -1,6 +1,5 @@
 //! The beginning of a session: its context, its settings, and the answer to a login.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,6 +7,7 @@ use super::names::Names;
 use super::outgoing::Pending;
 use super::settings::OwnSettings;
 use super::undecided::Undecided;
+use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Running, Session, Signals, Stalled, Thread};
 use crate::auth::Identity;
 use crate::context::{Context, Setting, timeout_ms};
@@ -104,7 +104,7 @@ impl Opening {
             flow: Flow::default(),
             names: Names::default(),
             undecided: Undecided::default(),
-            vain_portals: HashSet::new(),
+            unnamed_portal: UnnamedPortal::default(),
             skip_to_sync: false,
             judged: None,
             watched: None,

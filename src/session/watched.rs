@@ -174,6 +174,9 @@ impl Session {
 
     /// Bind of such a statement: its portal is the session's.
     pub(super) fn bind_about_session(&mut self, portal: &[u8], held: Held, size: usize) -> Stepped {
+        if portal.is_empty() {
+            self.unnamed_portal.query();
+        }
         self.about_portal = Some((portal.into(), held));
         self.reply_here(backend::BIND_COMPLETE, Undo::Nothing);
         self.drop_message(size)
@@ -230,6 +233,7 @@ impl Session {
         }
         sql.push_str(&text[sent_to..]);
         self.lend_names(&verdict, out);
+        self.unnamed_portal.query();
         frame::put_query(out.writer(), &sql);
         self.flow.sent(Owed::Query { as_execute });
         self.take_names_back(out);

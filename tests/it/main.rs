@@ -10,6 +10,7 @@ mod compatibility;
 mod configuration;
 mod door;
 mod front;
+mod fuzz;
 mod guard;
 mod limits;
 mod shards;
