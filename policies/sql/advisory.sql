@@ -2,10 +2,11 @@
 -- safe to repeat.  PostgreSQL 13 to 18.
 --
 -- PostgreSQL's advisory locks are numbers that a whole database shares: one tenant can take another's. The functions here take
--- the lock of the caller's organization and number instead, folded into 64 bits. They stand in a schema of their own; where
--- it comes before pg_catalog in the search_path, pg_advisory_xact_lock(42) means this one:
+-- the lock of the caller's organization and number instead, folded into 64 bits with a secret that no tenant can read: so nobody
+-- can reckon which of his own numbers would fall on a lock of another's.
 --
---   SET search_path = partywall_locks, pg_catalog, "$user", public;
+-- Nothing hangs on the search_path. Where this file is installed, the proxy writes partywall_locks. before each call of such a
+-- function, and hardening.sql takes PostgreSQL's own ones from the shared role.
 --
 -- Without an organization they take no lock and return NULL. pg_advisory_unlock_all() stays PostgreSQL's own.
 
@@ -22,7 +23,26 @@ BEGIN
   END IF;
   REVOKE ALL ON SCHEMA partywall_locks FROM PUBLIC;
   EXECUTE format('GRANT USAGE ON SCHEMA partywall_locks TO %I', app_role);
-  GRANT EXECUTE ON FUNCTION partywall.org() TO partywall_owner;
+  GRANT EXECUTE ON FUNCTION partywall.org(), pg_catalog.pg_lock_status() TO partywall_owner;
+
+  -- 244 random bits, of the server's strong source. They stay when this file is run again: locks that are held must be found.
+  IF to_regclass('partywall_locks.secret') IS NULL THEN
+    CREATE TABLE partywall_locks.secret (only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one), value bytea NOT NULL);
+    INSERT INTO partywall_locks.secret (value) VALUES (sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')));
+    REVOKE ALL ON partywall_locks.secret FROM PUBLIC;
+    ALTER TABLE partywall_locks.secret OWNER TO partywall_owner;
+  END IF;
+
+  -- The number in PostgreSQL's space of an organization's own; NULL where there is no organization.
+  CREATE OR REPLACE FUNCTION partywall_locks.fold(p_number text) RETURNS bigint LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS
+    $$SELECT ('x' || encode(substr(sha256(s.value || convert_to(octet_length(o.org) || ':' || o.org || p_number, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint
+        FROM partywall_locks.secret s, (SELECT partywall.org() AS org) o$$;
+  -- How many locks of the session this server process holds: the proxy asks before it lets another session have it.
+  CREATE OR REPLACE FUNCTION partywall_locks.held() RETURNS bigint LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+    $$SELECT count(*) FROM pg_lock_status() WHERE locktype = 'advisory' AND pid = pg_backend_pid()$$;
+  ALTER FUNCTION partywall_locks.fold(text) OWNER TO partywall_owner;
+  ALTER FUNCTION partywall_locks.held() OWNER TO partywall_owner;
+
   FOR v_function IN
     SELECT p.oid::regprocedure AS original, p.proname AS name, p.pronargs AS arguments, format_type(p.prorettype, NULL) AS returns
       FROM pg_proc p
@@ -30,14 +50,14 @@ BEGIN
   LOOP
     v_own := format('partywall_locks.%I(%s)', v_function.name, CASE v_function.arguments WHEN 1 THEN 'bigint' ELSE 'int, int' END);
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO partywall_owner', v_function.original);
-    -- STRICT, and NULL for no organization: hashtextextended(NULL) is NULL, and the original is strict as well.
     EXECUTE format('CREATE OR REPLACE FUNCTION %s RETURNS %s LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L',
       v_own, v_function.returns,
-      format('SELECT pg_catalog.%I(hashtextextended(partywall.org() || %s, 0))', v_function.name,
+      format('SELECT pg_catalog.%I(partywall_locks.fold(%s))', v_function.name,
              CASE v_function.arguments WHEN 1 THEN ''':'' || $1' ELSE '''/'' || $1 || '','' || $2' END));
     EXECUTE format('ALTER FUNCTION %s OWNER TO partywall_owner', v_own);
-    EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', v_own);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', v_own, app_role);
   END LOOP;
+  REVOKE ALL ON ALL FUNCTIONS IN SCHEMA partywall_locks FROM PUBLIC;
+  EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA partywall_locks TO %I', app_role);
+  EXECUTE format('REVOKE ALL ON FUNCTION partywall_locks.fold(text) FROM %I', app_role);
 END
 $advisory$;

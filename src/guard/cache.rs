@@ -56,7 +56,8 @@ impl Weighter<Key, Arc<Verdict>> for Bytes {
     fn weight(&self, key: &Key, verdict: &Arc<Verdict>) -> u64 {
         let relations = verdict.reads().len() + verdict.writes().len();
         let changes = verdict.changes().count();
-        (key.text.len() + 256 + 48 * relations + 96 * changes + 24 * verdict.statements().len()) as u64
+        let text = key.text.len() + verdict.rewritten().map_or(0, str::len);
+        (text + 256 + 48 * relations + 96 * changes + 24 * verdict.statements().len()) as u64
     }
 }
 

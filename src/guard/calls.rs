@@ -6,6 +6,7 @@ use pg_raw_parse::nodes::FuncCall;
 
 use super::functions::{Function, Why};
 use super::no::{Answer, No};
+use super::relations::LOCKS_SCHEMA;
 use super::settings;
 use super::verdict::{Change, Set, Taints, Value};
 use super::walk::{Constant, Walk, constant};
@@ -24,12 +25,39 @@ impl<'a> Walk<'_, 'a> {
             Function::Rewrite if call.args().len() >= 3 && !call.func_variadic => return Ok(()),
             function => function,
         };
+        match function {
+            Function::AdvisoryLock { .. } | Function::AdvisoryUnlock { all: false }
+                if self.rights.shares_database() =>
+            {
+                self.private_lock(schema, call.location)?;
+            }
+            _ => {}
+        }
         self.function(function, name, call.location)
+    }
+
+    /// In a shared database the lock must be the organization's own: where the call is PostgreSQL's, its place is kept.
+    fn private_lock(&mut self, schema: Option<&str>, location: i32) -> Answer {
+        match (schema, usize::try_from(location)) {
+            (Some(LOCKS_SCHEMA), _) => {}
+            (None | Some("pg_catalog"), Ok(place)) => self.facts.redirected.push(place),
+            _ => {
+                let message = "an advisory lock of another schema is refused in a database shared with others";
+                return Err(No::forbidden(message).hint("Leave the schema out.").at(location));
+            }
+        }
+        Ok(())
     }
 
     /// Judges a name behind a dot: PostgreSQL takes it for a function of what stands before, where no column has it.
     pub fn field(&mut self, name: &str, location: i32) -> Answer {
         let function = self.rules.functions.column(name);
+        let locks = matches!(function, Function::AdvisoryLock { .. } | Function::AdvisoryUnlock { all: false });
+        if locks && self.rights.shares_database() {
+            return Err(No::forbidden("advisory locks are refused in this spelling, in a database shared with others")
+                .hint(format!("Write {name}(…)."))
+                .at(location));
+        }
         self.function(function, name, location)
     }
 
@@ -53,7 +81,13 @@ impl<'a> Walk<'_, 'a> {
                 Ok(())
             }
             Function::SetValue => self.set_value(),
-            Function::AdvisoryLock { session } => self.advisory_lock(session),
+            Function::AdvisoryLock { session } => {
+                if session {
+                    self.facts.taint(Taints::ADVISORY_LOCK);
+                }
+                self.facts.changes.push(Change::AdvisoryLock { session });
+                Ok(())
+            }
             Function::AdvisoryUnlock { all } => {
                 self.facts.changes.push(Change::AdvisoryUnlock { all });
                 Ok(())
@@ -73,18 +107,6 @@ impl<'a> Walk<'_, 'a> {
         }
         self.facts.wrote = true;
         self.facts.taint(Taints::SEQUENCES);
-        Ok(())
-    }
-
-    fn advisory_lock(&mut self, session: bool) -> Answer {
-        if self.rights.shares_database() {
-            return Err(No::forbidden("advisory locks are refused in a database shared with others")
-                .hint("Lock a row of your own with SELECT … FOR UPDATE."));
-        }
-        if session {
-            self.facts.taint(Taints::ADVISORY_LOCK);
-        }
-        self.facts.changes.push(Change::AdvisoryLock { session });
         Ok(())
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Facts {
     pub taints: Taints,
     pub grows_data: bool,
     pub reads_sequence_state: bool,
+    /// Where calls stand, in bytes, that the organization's own function is to take the place of.
+    pub redirected: Vec<usize>,
     /// The statement that is being judged writes rows.
     pub wrote: bool,
     /// The statement that is being judged makes a table (SELECT … INTO).
@@ -59,10 +61,11 @@ impl Facts {
         }
     }
 
-    /// The verdict on the whole text.
-    pub fn into_verdict(self) -> Verdict {
+    /// The verdict on the whole text; `text` is what stands in for it, if anything does.
+    pub fn into_verdict(self, text: Option<Box<str>>) -> Verdict {
         let heaviest = self.statements.iter().map(Statement::class).max_by_key(|class| weight(*class));
         Verdict {
+            text,
             class: heaviest.unwrap_or(StatementClass::Utility),
             statements: self.statements.into(),
             reads: self.reads.into(),

@@ -32,6 +32,13 @@ pub(super) enum Function {
     Rewrite,
 }
 
+impl Function {
+    /// Whether the schema of the private advisory locks has one of this name.
+    const fn is_private(self) -> bool {
+        matches!(self, Self::AdvisoryLock { .. } | Self::AdvisoryUnlock { all: false })
+    }
+}
+
 /// Why a function is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
@@ -234,6 +241,11 @@ impl Functions {
     /// What calling `name` means, where a schema may qualify it.
     pub(super) fn call(&self, schema: Option<&str>, name: &str) -> Function {
         if schema == Some(super::relations::OWN_SCHEMA) && !OWN_READABLE.contains(&name) {
+            return Function::Refused(Why::Proxy);
+        }
+        if schema == Some(super::relations::LOCKS_SCHEMA)
+            && !matches!(self.0.get(name), Some(lock) if lock.is_private())
+        {
             return Function::Refused(Why::Proxy);
         }
         if schema == Some("cron") {

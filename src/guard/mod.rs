@@ -11,6 +11,7 @@ mod facts;
 mod functions;
 mod no;
 mod parse;
+mod redirect;
 mod relations;
 mod rights;
 mod session_statements;
@@ -67,8 +68,9 @@ impl Guard {
         Rights::new(&self.policy, roles, permissions)
     }
 
-    /// Judges a text. A verdict says that all of it may be sent to the server as it is, but for the changes that the
-    /// session must handle itself ([`Change::ResetAll`], [`Change::DiscardAll`]).
+    /// Judges a text. A verdict says that all of it, or what it says stands in for it ([`Verdict::rewritten`]), may be
+    /// sent to the server, but for the changes that the session must handle itself ([`Change::ResetAll`],
+    /// [`Change::DiscardAll`]).
     ///
     /// Refusals: 54000 too long or too large, 42601 does not parse (the parser's words and position), 0A000 not
     /// supported, 25006 a write without the right to write, 42501 everything else.
@@ -103,6 +105,17 @@ impl Guard {
     }
 
     fn judge_anew(&self, sql: &str, rights: &Rights) -> Result<Verdict, Refusal> {
+        let facts = self.walk(sql, rights)?;
+        if facts.redirected.is_empty() {
+            return Ok(facts.into_verdict(None));
+        }
+        let text = redirect::redirected(sql, facts.redirected)?;
+        // What is sent is what was judged: the new text has no such call any more, or it is not sent.
+        let facts = self.walk(&text, rights)?;
+        if facts.redirected.is_empty() { Ok(facts.into_verdict(Some(text.into()))) } else { Err(redirect::unclear()) }
+    }
+
+    fn walk(&self, sql: &str, rights: &Rights) -> Result<facts::Facts, Refusal> {
         let tree = parse::parse(sql, self.statement_bytes_max)?;
         if tree.len() > STATEMENTS_MAX {
             let message = format!("the text has more than the {STATEMENTS_MAX} statements that the guard reads");
@@ -113,7 +126,7 @@ impl Guard {
         tree.iter()
             .try_for_each(|statement| walk.statement(statement, sql.len()))
             .map_err(|no| no.into_refusal(sql))?;
-        Ok(facts.into_verdict())
+        Ok(facts)
     }
 }
 

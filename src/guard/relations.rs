@@ -4,6 +4,8 @@ use std::collections::HashSet;
 
 /// The schema that holds the proxy's own objects in a database.
 pub(super) const OWN_SCHEMA: &str = "partywall";
+/// The schema of the advisory locks that are each organization's own (policies/sql/advisory.sql).
+pub(super) const LOCKS_SCHEMA: &str = "partywall_locks";
 
 /// What a relation's name means to the guard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +71,7 @@ impl SystemRelations {
     pub(super) fn read(&self, schema: Option<&str>, name: &str) -> Relation {
         // Extensions that watch sessions name their views so, in a schema of the operator's choice.
         let watches = name.starts_with("pg_stat_") && !self.catalog.contains(name);
-        if self.refused.contains(name) || watches || schema == Some(OWN_SCHEMA) {
+        if self.refused.contains(name) || watches || matches!(schema, Some(OWN_SCHEMA | LOCKS_SCHEMA)) {
             return Relation::Refused;
         }
         match schema {
@@ -87,7 +89,7 @@ impl SystemRelations {
         match schema {
             None => name.starts_with("pg_"),
             Some("pg_temp") => name.starts_with("pg_"),
-            Some("information_schema" | OWN_SCHEMA) => true,
+            Some("information_schema" | OWN_SCHEMA | LOCKS_SCHEMA) => true,
             Some(schema) => schema.starts_with("pg_") || self.refused.contains(name),
         }
     }

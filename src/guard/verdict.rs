@@ -7,6 +7,7 @@ use crate::event::StatementClass;
 /// The answer for one text, which may hold several statements. Only the guard makes one, and only for allowed texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
+    pub(super) text: Option<Box<str>>,
     pub(super) class: StatementClass,
     pub(super) statements: Box<[Statement]>,
     pub(super) reads: Box<[Box<str>]>,
@@ -17,6 +18,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// What is to be sent in place of the text that was judged, where that is not the text itself: calls of advisory
+    /// locks in it are those of the organization's own. Every place that the verdict names is a place in this one.
+    pub fn rewritten(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
     /// What the whole text does: the weightiest class of its statements; `Utility` for an empty text.
     pub fn class(&self) -> StatementClass {
         self.class
@@ -184,12 +191,13 @@ pub enum Change {
     Unlisten(Option<Box<str>>),
     /// NOTIFY or `pg_notify`.
     Notify,
-    /// A function that takes an advisory lock.
+    /// A function that takes an advisory lock; in a shared database one of the schema `partywall_locks`.
     AdvisoryLock {
         /// Held beyond the transaction.
         session: bool,
     },
-    /// A function that gives advisory locks of the session back.
+    /// A function that gives advisory locks of the session back; in a shared database, unless it is all of them, one of
+    /// the schema `partywall_locks`.
     AdvisoryUnlock {
         /// All of them.
         all: bool,

@@ -28,7 +28,13 @@ const WANTED: [(&str, &str); 7] = [
 pub(super) struct Facts {
     pub(super) server_version_num: u32,
     pub(super) in_recovery: bool,
+    pub(super) private_locks: bool,
 }
+
+/// Whether the advisory locks that are each organization's own are there (policies/sql/advisory.sql).
+const PRIVATE_LOCKS: &str = "EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n \
+     ON n.oid = p.pronamespace WHERE n.nspname = 'partywall_locks' AND p.proname = 'held' \
+     AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))";
 
 /// A row of the answer.
 pub(super) type Answer = Vec<Option<String>>;
@@ -43,7 +49,7 @@ fn question() -> String {
          (SELECT g.rolname FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles g ON g.oid = m.roleid \
           WHERE m.member = r.oid LIMIT 1), \
          (SELECT s.name FROM pg_catalog.pg_settings s WHERE s.name IN ({unsendable}) \
-          AND s.source IN ('database', 'user', 'database user') LIMIT 1){settings} \
+          AND s.source IN ('database', 'user', 'database user') LIMIT 1){settings}, {PRIVATE_LOCKS} \
          FROM pg_catalog.pg_roles r WHERE r.rolname = session_user"
     )
 }
@@ -75,13 +81,14 @@ pub(super) fn facts_only(answer: &Answer) -> Result<Facts, ConnectFault> {
     let (Some(server_version_num), Some(in_recovery)) = (version, truth(column(1))) else {
         return Err(ConnectFault::Unfit(Unfit::Unreadable));
     };
-    Ok(Facts { server_version_num, in_recovery })
+    Ok(Facts { server_version_num, in_recovery, private_locks: false })
 }
 
 /// `None` if the answer does not have the form of the question.
 fn read(answer: &Answer) -> Option<Result<Facts, Unfit>> {
     let columns: Vec<Option<&str>> = answer.iter().map(Option::as_deref).collect();
     let (head, settings) = columns.split_first_chunk::<10>()?;
+    let (private_locks, settings) = settings.split_last()?;
     if settings.len() != WANTED.len() {
         return None;
     }
@@ -111,7 +118,8 @@ fn read(answer: &Answer) -> Option<Result<Facts, Unfit>> {
             return Some(Err(Unfit::Setting { name, value: value.to_owned(), wanted }));
         }
     }
-    Some(Ok(Facts { server_version_num, in_recovery: truth(recovery)? }))
+    let private_locks = truth(*private_locks)?;
+    Some(Ok(Facts { server_version_num, in_recovery: truth(recovery)?, private_locks }))
 }
 
 /// A boolean as text.
@@ -130,7 +138,7 @@ mod tests {
     fn good() -> Answer {
         let head = ["150013", "f", "t", "f", "f", "f", "f", "f"].map(|text| Some(text.to_owned()));
         let settings = WANTED.map(|(_, wanted)| Some(wanted.to_owned()));
-        head.into_iter().chain([None, None]).chain(settings).collect()
+        head.into_iter().chain([None, None]).chain(settings).chain([Some("t".to_owned())]).collect()
     }
 
     fn with(column: usize, value: Option<&str>) -> Option<Result<Facts, Unfit>> {
@@ -141,9 +149,11 @@ mod tests {
 
     #[test]
     fn every_fact_about_the_login_role_counts() {
-        assert_eq!(read(&good()), Some(Ok(Facts { server_version_num: 150_013, in_recovery: false })));
+        let facts = Facts { server_version_num: 150_013, in_recovery: false, private_locks: true };
+        assert_eq!(read(&good()), Some(Ok(facts)));
+        assert_eq!(with(10 + WANTED.len(), Some("f")), Some(Ok(Facts { private_locks: false, ..facts })));
         assert_eq!(with(0, Some("120022")), Some(Err(Unfit::Version(12))));
-        assert_eq!(with(1, Some("t")), Some(Ok(Facts { server_version_num: 150_013, in_recovery: true })));
+        assert_eq!(with(1, Some("t")), Some(Ok(Facts { in_recovery: true, ..facts })));
         assert_eq!(with(2, Some("f")), Some(Err(Unfit::OtherUser)));
         assert_eq!(with(3, Some("t")), Some(Err(Unfit::Superuser)));
         assert_eq!(with(4, Some("t")), Some(Err(Unfit::BypassRls)));
@@ -161,7 +171,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_cannot_be_read_is_not_fit() {
-        for column in (0..8).chain(10..10 + WANTED.len()) {
+        for column in (0..8).chain(10..=10 + WANTED.len()) {
             assert_eq!(with(column, None), None, "column {column}");
         }
         for column in 0..8 {

@@ -43,6 +43,8 @@ pub struct ServerConnection {
     pub server_version_num: u32,
     /// Whether the server is a standby (`pg_is_in_recovery`).
     pub in_recovery: bool,
+    /// Whether its database has the advisory locks that are each organization's own, as it was when this was opened.
+    pub private_locks: bool,
     /// Bytes read beyond the login: nothing, or messages that a server may send unasked.
     pub leftover: BytesMut,
     /// When the login was done.
@@ -84,6 +86,7 @@ async fn connect_unbounded(spec: &ConnectSpec) -> Result<ServerConnection, Conne
         parameters: std::mem::take(&mut conversation.parameters),
         server_version_num: facts.server_version_num,
         in_recovery: facts.in_recovery,
+        private_locks: facts.private_locks,
         leftover: conversation.buffer,
         stream: conversation.stream,
         opened: Instant::now(),

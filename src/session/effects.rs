@@ -8,7 +8,7 @@ use crate::config::Tier;
 use crate::event::StatementClass;
 use crate::guard::{Change, Guard, Rights, Set, Taints, Verdict};
 use crate::handshake::StartupParameters;
-use crate::pool::Taint;
+use crate::pool::{Lease, Taint};
 use crate::refusal::{Kind, Refusal};
 
 /// As much as PostgreSQL starts with.
@@ -27,10 +27,6 @@ impl Session {
         match change {
             Change::Set(set) => within_tier(set, &self.tier, self.thread.idle_transaction_timeout),
             Change::Listen(_) => Err(unpooled("LISTEN", "Poll a table instead.")),
-            Change::AdvisoryLock { session: true } => Err(unpooled(
-                "a session-level advisory lock",
-                "Take the lock of the transaction: pg_advisory_xact_lock.",
-            )),
             Change::Reset { .. }
             | Change::ResetAll
             | Change::DiscardAll
@@ -51,15 +47,35 @@ impl Session {
             | Change::CloseCursor(_)
             | Change::Unlisten(_)
             | Change::Notify
-            | Change::AdvisoryLock { session: false }
+            | Change::AdvisoryLock { .. }
             | Change::AdvisoryUnlock { .. }
             | Change::CopyIn
             | Change::CopyOut => Ok(()),
         }
     }
 
+    /// Whether the server connection has what the statement's advisory locks need: where the database is shared, functions
+    /// that keep organizations apart; and a way to ask for locks that outlive their transaction.
+    pub(super) fn admit_locks(&self, verdict: &Verdict) -> Result<(), Refusal> {
+        let there = |lease: &Lease| lease.server.private_locks;
+        let needed = verdict.changes().any(|change| match change {
+            Change::AdvisoryLock { session } => *session || self.rights.shares_database(),
+            Change::AdvisoryUnlock { all: false } => self.rights.shares_database(),
+            _ => false,
+        });
+        if !needed || self.lease.as_ref().is_none_or(there) {
+            return Ok(());
+        }
+        let message = "advisory locks are refused: this database has none that are kept apart by organization";
+        Err(Refusal::new(Kind::Forbidden, message)
+            .with_hint("Ask the operator to install them: partywall policies apply (advisory.sql)."))
+    }
+
     /// Remembers what the statement may leave behind; called when it has its server connection.
     pub(super) fn apply(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
+        if !verdict.changes_nothing() {
+            self.admit_locks(verdict)?;
+        }
         self.apply_taints(verdict)?;
         if verdict.changes_nothing() {
             return Ok(());
@@ -80,7 +96,9 @@ impl Session {
     }
 
     fn apply_taints(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
-        if self.pin.is_some() && !matches!(verdict.class(), StatementClass::Read | StatementClass::Write) {
+        let unlocks = || verdict.changes().any(|change| matches!(change, Change::AdvisoryUnlock { .. }));
+        if self.pin.is_some() && (!matches!(verdict.class(), StatementClass::Read | StatementClass::Write) || unlocks())
+        {
             // It may have been the end of what the session is pinned for.
             self.ask_state = true;
         }
@@ -91,6 +109,9 @@ impl Session {
         let any = |of: &[Taints]| of.iter().any(|&taint| taints.contains(taint));
         if any(&[Taints::TEMPORARY, Taints::CURSOR, Taints::PREPARED]) {
             self.reserve_pin()?;
+        }
+        if taints.contains(Taints::ADVISORY_LOCK) {
+            self.reserve_locks()?;
         }
         let Some(lease) = &mut self.lease else { return Ok(()) };
         lease.sequences |= taints.contains(Taints::SEQUENCES);

@@ -1,6 +1,7 @@
 //! The extended protocol from the client's side: Parse, Bind, Describe, Execute, Close; the client's names are mapped to
 //! the statements on server connections, which are put there where they are missing.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,6 +54,10 @@ impl Session {
             self.judged = Some(verdict);
             return Ok(Step::Stall(Stalled::Lease));
         }
+        if let Err(refusal) = self.admit_locks(&verdict) {
+            self.refuse_extended(refusal, out);
+            return Ok(Step::Whole);
+        }
         Ok(self.prepare(name, body, verdict, at..at + size, out))
     }
 
@@ -86,7 +91,7 @@ impl Session {
         range: Range<usize>,
         out: &mut Outgoing<'_>,
     ) -> Step {
-        let key = StatementKey { scope: self.own.scope(), body: body.into() };
+        let key = StatementKey { scope: self.own.scope(), body: sent_body(body, &verdict).into() };
         if name.is_empty() {
             self.begin_statement(Arc::clone(&verdict));
             self.drop_unnamed();
@@ -96,8 +101,11 @@ impl Session {
                 lease.unnamed = Some(Rc::clone(&statement));
             }
             self.lend_names_in_batch(&verdict, out);
+            match verdict.rewritten() {
+                Some(_) => put_parse(out.writer(), b"", statement.body()),
+                None => out.forward(range),
+            }
             self.names.insert(name, Held::Shared { statement: Rc::clone(&statement), verdict });
-            out.forward(range);
             self.flow.sent(Owed::Parse { ours: false, quiet: false, undo: Undo::Unnamed(statement) });
             return Step::Whole;
         }
@@ -332,6 +340,14 @@ impl Session {
         lease.prepared.insert(statement);
         self.undecided.note_statement(statement, &self.flow);
         put_parse(out.writer(), statement.server_name().as_bytes(), statement.body());
+    }
+}
+
+/// A Parse's text and types, with the text that is to be sent.
+fn sent_body<'b>(body: &'b [u8], verdict: &Verdict) -> Cow<'b, [u8]> {
+    match (verdict.rewritten(), frame::split_cstr(body)) {
+        (Some(text), Some((_, types))) => Cow::Owned([text.as_bytes(), &[0], types].concat()),
+        _ => Cow::Borrowed(body),
     }
 }
 

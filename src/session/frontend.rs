@@ -170,7 +170,10 @@ impl Session {
             return Ok(Step::Whole);
         }
         self.forget_unnamed();
-        out.forward(at..at + size);
+        match verdict.rewritten() {
+            Some(text) => frame::put_query(out.writer(), text),
+            None => out.forward(at..at + size),
+        }
         self.flow.sent(Owed::Query { as_execute: false });
         self.begin_statement(verdict);
         Ok(Step::Whole)

@@ -22,6 +22,8 @@ pub enum PinReason {
     Cursor,
     /// A statement of PREPARE.
     Prepared,
+    /// An advisory lock of the session.
+    AdvisoryLock,
     /// `pool_mode = "session"`.
     SessionMode,
 }
@@ -33,6 +35,7 @@ impl fmt::Display for PinReason {
             Self::Temporary => "temporary object",
             Self::Cursor => "cursor with hold",
             Self::Prepared => "prepared statement",
+            Self::AdvisoryLock => "advisory lock",
             Self::SessionMode => "session mode",
         })
     }
@@ -42,15 +45,20 @@ impl fmt::Display for PinReason {
 #[derive(Debug)]
 pub(super) struct Pin {
     pub(super) reason: PinReason,
+    /// Whether it may hold advisory locks, so that the server is asked for those too.
+    locks: bool,
     _org: Option<Pinned>,
     _pool: Option<PinPlace>,
 }
 
-/// Asks the server what is on this connection that cannot be moved: counts, in the order of [`PinReason`].
-pub(super) const STATE_COLUMNS: [&str; 3] = [
+/// Asks the server what is on this connection that cannot be moved: counts, in the order of [`PinReason`]; the last one
+/// only of a session that may hold locks.
+const STATE_COLUMNS: [&str; 4] = [
     "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_class WHERE relnamespace=pg_catalog.pg_my_temp_schema())",
     "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_cursors WHERE is_holdable)",
     "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements WHERE from_sql)",
+    // The shared role cannot see pg_locks (hardening.sql).
+    "partywall_locks.held()",
 ];
 
 impl Session {
@@ -60,22 +68,40 @@ impl Session {
         if self.pin.is_none() {
             let org = self.seat.limits().pin()?;
             let place = self.pool.pin()?;
-            self.pin = Some(Pin { reason: PinReason::Unsure, _org: Some(org), _pool: Some(place) });
+            self.pin = Some(Pin { reason: PinReason::Unsure, locks: false, _org: Some(org), _pool: Some(place) });
         }
         Ok(())
+    }
+
+    /// The same for a session that may hold advisory locks beyond its transaction.
+    pub(super) fn reserve_locks(&mut self) -> Result<(), Refusal> {
+        self.reserve_pin()?;
+        if let Some(pin) = &mut self.pin {
+            pin.locks = true;
+        }
+        Ok(())
+    }
+
+    /// What the server is to be asked at the end of the transaction about what cannot be moved.
+    pub(super) fn state_columns(&self) -> &'static [&'static str] {
+        match &self.pin {
+            _ if !self.ask_state => &[],
+            Some(Pin { locks: true, .. }) => &STATE_COLUMNS,
+            Some(_) | None => &STATE_COLUMNS[..3],
+        }
     }
 
     /// In session mode every lease is kept; how many there can be is the pool's size.
     pub(super) fn pin_for_session_mode(&mut self) {
         if self.session_mode && self.pin.is_none() {
-            self.pin = Some(Pin { reason: PinReason::SessionMode, _org: None, _pool: None });
+            self.pin = Some(Pin { reason: PinReason::SessionMode, locks: false, _org: None, _pool: None });
         }
     }
 
     /// Judges the server's answer to [`STATE_COLUMNS`]: keeps the pin for a reason, or lets it go.
     pub(super) fn settle_pin(&mut self, counts: &[Option<String>]) {
         self.ask_state = false;
-        let reasons = [PinReason::Temporary, PinReason::Cursor, PinReason::Prepared];
+        let reasons = [PinReason::Temporary, PinReason::Cursor, PinReason::Prepared, PinReason::AdvisoryLock];
         let some = |count: &&Option<String>| count.as_deref() != Some("0");
         let found = reasons.iter().zip(counts).find(|(_, count)| some(count)).map(|(&reason, _)| reason);
         match (found, &mut self.pin) {

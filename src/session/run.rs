@@ -11,7 +11,6 @@ use tokio::io::AsyncWriteExt;
 
 use super::frontend::{End, statement_text};
 use super::outgoing::Outgoing;
-use super::pin::STATE_COLUMNS;
 use super::relay::{Pause, poll_read};
 use super::signals::Signal;
 use super::{BUFFER_BYTES, Reported, Running, Session, Stalled};
@@ -251,7 +250,7 @@ impl Session {
     async fn end_lease(&mut self) -> Result<(), End> {
         let names = self.own.take_touched();
         let Some(mut lease) = self.lease.take() else { return Ok(()) };
-        let answer = ask_state(&mut lease, &names, self.ask_state).await;
+        let answer = ask_state(&mut lease, &names, self.state_columns()).await;
         match answer {
             Ok(mut values) => {
                 let counts = values.split_off(names.len());
@@ -371,10 +370,8 @@ impl Session {
     }
 }
 
-/// Asks the server for the values of settings (`None` where it knows no such setting), and with `state` for the counts
-/// of what cannot be moved.
-async fn ask_state(lease: &mut Lease, names: &[Arc<str>], state: bool) -> Result<Vec<Option<String>>, AskError> {
-    let more = if state { &STATE_COLUMNS[..] } else { &[] };
+/// Asks the server for the values of settings (`None` where it knows no such setting), and for `more`.
+async fn ask_state(lease: &mut Lease, names: &[Arc<str>], more: &[&str]) -> Result<Vec<Option<String>>, AskError> {
     if lease.was_cancelled() {
         // A cancel on its way would hit the question.
         poll_fn(|cx| lease.poll_cancelled(cx)).await;

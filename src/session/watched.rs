@@ -218,6 +218,7 @@ impl Session {
         as_execute: bool,
         out: &mut Outgoing<'_>,
     ) -> Result<(), Refusal> {
+        let text = verdict.rewritten().unwrap_or(text);
         let multiple = verdict.statements().len() > 1;
         let mut instead = Vec::new();
         let mut sql = String::with_capacity(text.len());

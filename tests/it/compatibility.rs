@@ -156,12 +156,16 @@ async fn channels_are_refused() {
 }
 
 #[tokio::test]
-async fn advisory_locks_are_refused() {
+async fn advisory_locks_are_the_organizations_own() {
     let proxy = proxy().await;
-    let client = proxy.connect("acme").await;
-    refused(&client, "42501", &["SELECT pg_advisory_lock(1)", "SELECT pg_try_advisory_xact_lock(1)"]).await;
+    let (acme, globex) = (proxy.connect("acme").await, proxy.connect("globex").await);
+    for client in [&acme, &globex] {
+        assert_eq!(one(client, "SELECT pg_try_advisory_lock(1)").await, "t");
+    }
+    let spelt_otherwise = ["SELECT (1::bigint).pg_advisory_lock", "SELECT pg_catalog . pg_advisory_lock(1)"];
+    refused(&acme, "42501", &spelt_otherwise).await;
     let reset = "SELECT pg_advisory_unlock_all(); CLOSE ALL; UNLISTEN *; RESET ALL";
-    accepted(&client, &["SELECT pg_advisory_unlock_all()", reset]).await;
+    accepted(&acme, &["SELECT pg_advisory_unlock_all()", reset]).await;
 }
 
 #[tokio::test]

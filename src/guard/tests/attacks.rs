@@ -285,11 +285,20 @@ SELECT pg_reload_conf()
 SELECT pg_switch_wal()
 SELECT pg_logical_emit_message(false, 'a', 'b')
 SELECT pg_export_snapshot()
-SELECT pg_advisory_lock(1)
-SELECT pg_try_advisory_lock(1)
-SELECT pg_advisory_xact_lock(1, 2)
-SELECT pg_try_advisory_xact_lock_shared(1)
 SELECT (1::bigint).pg_advisory_lock
+SELECT (1::bigint).pg_advisory_unlock
+SELECT x.pg_try_advisory_xact_lock FROM generate_series(1, 9) AS x
+SELECT U&"pg\005fadvisory_lock"(1)
+SELECT "pg_catalog".pg_advisory_lock(1)
+SELECT pg_catalog . pg_advisory_xact_lock(1)
+SELECT pg_catalog/**/.pg_advisory_xact_lock(1)
+SELECT public.pg_advisory_lock(1)
+SELECT x.pg_catalog.pg_advisory_lock(1)
+SELECT partywall_locks.held()
+SELECT partywall_locks.fold('1')
+SELECT partywall_locks.pg_notify('c', 'x')
+SELECT * FROM partywall_locks.secret
+UPDATE partywall_locks.secret SET value = ''
 SELECT pg_notify('c', 'x')
 NOTIFY c
 NOTIFY c, 'payload'

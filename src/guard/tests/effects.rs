@@ -250,6 +250,45 @@ fn transactions_cursors_and_prepared_statements_are_followed() {
 }
 
 #[test]
+fn advisory_locks_of_a_shared_database_are_rewritten_to_the_organizations_own() {
+    let lock = |session| Change::AdvisoryLock { session };
+    for (sql, sent, change) in [
+        ("SELECT pg_advisory_lock(1)", "SELECT partywall_locks.pg_advisory_lock(1)", lock(true)),
+        ("select PG_CATALOG.PG_Try_Advisory_Lock($1)", "select partywall_locks.PG_Try_Advisory_Lock($1)", lock(true)),
+        (
+            "SELECT \"pg_advisory_xact_lock\"(1, 2)",
+            "SELECT partywall_locks.\"pg_advisory_xact_lock\"(1, 2)",
+            lock(false),
+        ),
+        (
+            "/* ü */ SELECT pg_advisory_unlock(1)",
+            "/* ü */ SELECT partywall_locks.pg_advisory_unlock(1)",
+            Change::AdvisoryUnlock { all: false },
+        ),
+    ] {
+        let verdict = judge(sql).unwrap_or_else(|no| panic!("{sql}: {no:?}"));
+        assert_eq!(verdict.rewritten(), Some(sent), "{sql}");
+        assert_eq!(changes(sql), [change], "{sql}");
+    }
+    // Places are those of the text that is sent, and no other part of the text is touched.
+    let verdict = judge("SELECT 'pg_advisory_lock(1)' FROM pg_advisory_lock(1); RESET ALL").unwrap();
+    let sent = verdict.rewritten().unwrap();
+    assert_eq!(&sent[verdict.statements()[1].range()], "RESET ALL");
+    assert_eq!(
+        &sent[verdict.statements()[0].range()],
+        "SELECT 'pg_advisory_lock(1)' FROM partywall_locks.pg_advisory_lock(1)"
+    );
+    for untouched in [
+        "SELECT 'pg_advisory_lock(1)'",
+        "SELECT pg_advisory_unlock_all()",
+        "SELECT partywall_locks.pg_advisory_lock(1)",
+    ] {
+        assert_eq!(judge(untouched).unwrap().rewritten(), None, "{untouched}");
+    }
+    assert_eq!(judge_alone("SELECT pg_advisory_lock(1)").unwrap().rewritten(), None);
+}
+
+#[test]
 fn an_organization_with_its_own_database_has_its_channels_locks_and_definitions() {
     assert_eq!(changes_alone("LISTEN c"), [Change::Listen("c".into())]);
     assert_eq!(changes_alone("UNLISTEN c"), [Change::Unlisten(Some("c".into()))]);

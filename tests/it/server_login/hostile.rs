@@ -77,7 +77,7 @@ fn authentication(code: i32, rest: &[u8]) -> Vec<u8> {
 
 /// All that a fit server without a password says, the answer to the question about the role included.
 fn good_words() -> Vec<u8> {
-    let texts: [Option<&str>; 17] = [
+    let texts: [Option<&str>; 18] = [
         Some("150013"),
         Some("f"),
         Some("t"),
@@ -95,8 +95,9 @@ fn good_words() -> Vec<u8> {
         Some("\"$user\", public"),
         Some("origin"),
         Some("off"),
+        Some("f"),
     ];
-    let mut row = 17_u16.to_be_bytes().to_vec();
+    let mut row = 18_u16.to_be_bytes().to_vec();
     for text in texts {
         let length = text.map_or(-1, |text| i32::try_from(text.len()).expect("short"));
         row.extend(length.to_be_bytes());

@@ -259,7 +259,7 @@ impl Peer {
 fn fit_row() -> Vec<u8> {
     let head = ["150013", "f", "t", "f", "f", "f", "f", "f"].map(Some);
     let settings = ["on", "on", "UTF8", "UTF8", "\"$user\", public", "origin", "off"].map(Some);
-    let columns: Vec<Option<&str>> = head.into_iter().chain([None, None]).chain(settings).collect();
+    let columns: Vec<Option<&str>> = head.into_iter().chain([None, None]).chain(settings).chain([Some("f")]).collect();
     let mut body = (columns.len() as u16).to_be_bytes().to_vec();
     for column in columns {
         match column {

@@ -60,7 +60,7 @@ impl Shard {
 
     async fn fill(&self) {
         let admin = self.cluster.connect(Self::DATABASE).await.expect("connects");
-        for file in policies::PLAIN {
+        for file in policies::PLAIN.into_iter().chain([policies::ADVISORY]) {
             admin.batch_execute(file.sql).await.expect(file.name);
         }
         admin.batch_execute(TABLES).await.expect("tables are made and protected");

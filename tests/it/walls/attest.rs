@@ -235,7 +235,7 @@ const FAULTS: &[(&str, &str, Severity, &str)] = &[
     ),
 ];
 
-async fn sound_shard() -> Shard {
+pub(super) async fn sound_shard() -> Shard {
     let shard = shard(Form::Guarded).await;
     let admin = shard.admin().await;
     admin.batch_execute(policies::HARDENING.sql).await.expect("hardens");

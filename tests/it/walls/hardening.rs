@@ -137,18 +137,17 @@ async fn an_organizations_advisory_locks_are_its_own() {
         let (pid, nonce, now_s): (i32, String, i64) = (row.get(0), row.get(1), row.get(2));
         let bond = Bond { pid, nonce: &nonce, generation: 1, expiry_s: now_s + 60 };
         client.batch_execute(&keys()[0].entry(Who { organization, ..Who::default() }, bond)).await.expect("enters");
-        client.batch_execute("SET search_path = partywall_locks, pg_catalog, \"$user\", public").await.expect("sets");
         clients.push(client);
     }
-    let lock = "SELECT pg_try_advisory_lock(42)";
+    let lock = "SELECT partywall_locks.pg_try_advisory_lock(42)";
     let mut taken = Vec::new();
     for client in &clients {
         taken.push(client.query_one(lock, &[]).await.expect("asks").get::<_, Option<bool>>(0));
     }
     assert_eq!(taken, [Some(true), Some(false), Some(true), None]);
-    clients[0].batch_execute("SELECT pg_advisory_unlock(42)").await.expect("unlocks");
+    clients[0].batch_execute("SELECT partywall_locks.pg_advisory_unlock(42)").await.expect("unlocks");
     assert!(clients[1].query_one(lock, &[]).await.expect("asks").get::<_, bool>(0));
-    clients[1].batch_execute("BEGIN; SELECT pg_advisory_xact_lock(1, 2); COMMIT").await.expect("locks");
+    clients[1].batch_execute("BEGIN; SELECT partywall_locks.pg_advisory_xact_lock(1, 2); COMMIT").await.expect("locks");
 }
 
 #[tokio::test]

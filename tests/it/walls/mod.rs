@@ -3,6 +3,7 @@
 mod attest;
 mod guarded;
 mod hardening;
+mod locks;
 mod proxied;
 mod sealed;
 
