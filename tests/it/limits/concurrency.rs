@@ -137,3 +137,17 @@ async fn an_organization_has_as_many_sessions_as_its_tier_allows() {
     drop(first);
     until("the seat comes back", async || proxy.connect_with(&proxy.client_config("acme")).await.is_ok()).await;
 }
+
+#[tokio::test]
+async fn an_organization_pins_as_many_sessions_as_its_tier_allows() {
+    let small = Small { more: "max_pins = 1", ..Small::default() };
+    let proxy = small.proxy(8).await;
+    let (first, second) = (proxy.connect("acme").await, proxy.connect("acme").await);
+    let pinning = "CREATE TEMPORARY TABLE mine (a int)";
+    first.batch_execute(pinning).await.expect("the first pin");
+    let no = second.batch_execute(pinning).await.expect_err("no second");
+    assert_eq!(no.code().map(tokio_postgres::error::SqlState::code), Some("53400"));
+    proxy.connect("globex").await.batch_execute(pinning).await.expect("another organization's pin");
+    drop(first);
+    until("the pin comes back", async || second.batch_execute(pinning).await.is_ok()).await;
+}
