@@ -72,10 +72,7 @@ impl<'a> Walk<'_, 'a> {
                 self.facts.taint(Taints::SEED);
                 Ok(())
             }
-            Function::NextValue => {
-                self.facts.taint(Taints::SEQUENCES);
-                Ok(())
-            }
+            Function::NextValue => self.advance_sequence(),
             Function::CurrentValue => {
                 self.facts.reads_sequence_state = true;
                 Ok(())
@@ -102,8 +99,13 @@ impl<'a> Walk<'_, 'a> {
             return Err(No::forbidden("setval is refused where sequences are shared with others")
                 .hint("Insert the values that you need."));
         }
+        self.advance_sequence()
+    }
+
+    /// A sequence's state is data: PostgreSQL refuses both in a read-only transaction.
+    fn advance_sequence(&mut self) -> Answer {
         if self.rights.is_read_only() {
-            return Err(No::new(Kind::ReadOnly, "this session may only read"));
+            return Err(No::new(Kind::ReadOnly, "this session may only read, so it may not advance a sequence"));
         }
         self.facts.wrote = true;
         self.facts.taint(Taints::SEQUENCES);

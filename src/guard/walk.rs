@@ -92,6 +92,8 @@ impl<'r, 'a> Walk<'r, 'a> {
                 return Err(No::new(Kind::ReadOnly, "this session may only read, so it may not lock rows")
                     .hint("Leave FOR UPDATE or FOR SHARE out."));
             }
+            // A row lock is written into its row.
+            Node::LockingClause(_) => self.facts.wrote = true,
             Node::SelectStmt(select) => {
                 if let Some(into) = select.into_clause() {
                     self.create_table(into.rel())?;

@@ -47,6 +47,11 @@ impl Session {
             }
         };
         if !verdict.changes_nothing() && self.is_only_about_session(&verdict) {
+            if verdict.statements().len() > 1 {
+                let message = "cannot insert multiple commands into a prepared statement";
+                self.refuse_extended(Refusal::new(Kind::Syntax, message), out);
+                return Ok(Step::Whole);
+            }
             self.prepare_about_session(name, body, verdict);
             return Ok(Step::Whole);
         }

@@ -59,6 +59,8 @@ fn every_statement_has_its_class() {
         ("MERGE INTO t USING s ON true WHEN MATCHED THEN DELETE", Class::Write),
         ("WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x", Class::Write),
         ("CALL p()", Class::Write),
+        ("SELECT nextval('s')", Class::Write),
+        ("SELECT * FROM t FOR KEY SHARE", Class::Write),
         ("CREATE TEMP TABLE t (a int)", Class::Ddl),
         ("SELECT 1 AS a INTO TEMP t", Class::Ddl),
         ("BEGIN", Class::Transaction),

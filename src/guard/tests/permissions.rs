@@ -26,6 +26,8 @@ fn without_the_right_to_write_nothing_is_written() {
         "SELECT 1 INTO TEMP x",
         "DROP TABLE pg_temp.x",
         "CALL p()",
+        "SELECT nextval('s')",
+        "SELECT * FROM t WHERE id = ('s'::regclass).nextval",
     ] {
         assert_eq!(kind(as_role("analyst", sql), sql), Kind::ReadOnly, "{sql}");
         assert!(as_role("developer", sql).is_ok(), "{sql}");

@@ -209,7 +209,7 @@ async fn random_conversations_end_no_server_process() {
     let proxy = Proxy::before(&shard).pool_size(2).option("pool", "max_prepared_statements = 2").start().await;
     let first = seed();
     let mut raw = proxy.raw("acme").await;
-    for seed in (0..scaled(4000) as u64).map(|at| first.wrapping_add(at)) {
+    for seed in (0..scaled(1500) as u64).map(|at| first.wrapping_add(at)) {
         if !converse(seed, &mut raw).await || seed % 4 == 0 {
             raw = proxy.raw("acme").await;
         }

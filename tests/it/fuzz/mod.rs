@@ -1,7 +1,12 @@
 //! What nobody thought of: random messages and random SQL of a tenant, none of which may end a server process, show a
 //! row of another organization, or leave anything behind.
 
+mod agreement;
 mod crash;
+mod grammar;
+mod honest;
+mod others;
+mod tricks;
 
 use crate::support::Shard;
 

@@ -35,6 +35,13 @@ fn statements() -> Vec<(&'static str, Steps)> {
             ],
         ),
         (
+            "several statements in one Parse",
+            vec![
+                (new().parse("", "SET work_mem = 100; RESET work_mem").sync(), 1),
+                (new().parse("", "SELECT 1; RESET ALL").bind("", "", &[]).execute("", 0).sync(), 1),
+            ],
+        ),
+        (
             "closed, and named anew",
             vec![
                 (new().parse("d", "SELECT 1").sync(), 1),
