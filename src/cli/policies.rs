@@ -197,7 +197,7 @@ fn print(config: &Config, form: Form, unharden: bool) -> io::Result<()> {
 /// The files in their order.
 fn steps(form: Form) -> Vec<PolicyFile> {
     let mut files = policies::of_form(form).to_vec();
-    files.extend([policies::ADVISORY, policies::ADMIN, policies::HARDENING]);
+    files.extend([policies::ADVISORY, policies::STAGING, policies::ADMIN, policies::HARDENING]);
     files
 }
 

@@ -29,7 +29,7 @@ pub use meant::{
 };
 pub use natural::natural_order;
 pub use page::{Named, Need};
-pub use policy::{GuardPolicy, Right, Tier, Tiers};
+pub use policy::{CopyFrom, GuardPolicy, Right, Tier, Tiers};
 pub use read::{Survey, policy_files, survey};
 pub use secret::{Secret, SecretRef};
 pub use sections::PolicyFiles;

@@ -99,6 +99,7 @@ pub(super) fn guard(root: &Table<'_>) -> GuardPolicy {
         permissions: permissions.into_iter().collect(),
         default_rights,
         statement_bytes_max: default.statement_bytes_max,
+        copy_from: default.copy_from,
     }
 }
 

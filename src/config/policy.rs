@@ -88,6 +88,18 @@ pub struct GuardPolicy {
     pub default_rights: Vec<Right>,
     /// The longest statement text that the guard reads, in bytes (`[guard]` of the main file).
     pub statement_bytes_max: usize,
+    /// What becomes of COPY FROM (`[guard]` of the main file).
+    pub copy_from: CopyFrom,
+}
+
+/// What becomes of COPY FROM into tables whose policies apply to the session, which PostgreSQL refuses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CopyFrom {
+    /// It goes to the server as it is.
+    #[default]
+    Direct,
+    /// It loads into a temporary table, and an INSERT moves the rows on.
+    Staged,
 }
 
 impl Default for GuardPolicy {
@@ -98,6 +110,7 @@ impl Default for GuardPolicy {
             permissions: BTreeMap::new(),
             default_rights: Vec::new(),
             statement_bytes_max: 1 << 20,
+            copy_from: CopyFrom::default(),
         }
     }
 }

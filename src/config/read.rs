@@ -106,7 +106,7 @@ fn main_file(page: &Page, root: &Table<'_>, tiers: Tiers, mut guard: GuardPolicy
     let listen = sections::listen(root);
     let pool = sections::pool(root);
     sections::policies(page, root);
-    guard.statement_bytes_max = sections::statement_bytes_max(root);
+    sections::guard(root, &mut guard);
     let around = Around { pool: &pool, threads: listen.threads, tiers: tiers_known.then_some(&tiers) };
     let Places { shards, sharding, directory, organizations } = places(root, &around, page.torn());
     Config {

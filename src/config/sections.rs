@@ -7,7 +7,7 @@ use super::meant::{
     LogLevel, OnExpiry, PlaintextPasswords, Pool, PoolMode, StatementAudit, TlsFiles,
 };
 use super::page::{Need, Page};
-use super::policy::GuardPolicy;
+use super::policy::{CopyFrom, GuardPolicy};
 use super::table::Table;
 
 /// An hour, the longest of the short waits, in seconds.
@@ -272,11 +272,15 @@ pub(super) fn pool(root: &Table<'_>) -> Pool {
 }
 
 /// `[guard]` of the main file; the rest of the policy is a file of its own.
-pub(super) fn statement_bytes_max(root: &Table<'_>) -> usize {
+pub(super) fn guard(root: &Table<'_>, policy: &mut GuardPolicy) {
     let table = root.table("guard");
-    let bytes = table.count("statement_bytes_max", 1024..=(64 << 20));
+    if let Some(bytes) = table.count("statement_bytes_max", 1024..=(64 << 20)) {
+        policy.statement_bytes_max = bytes;
+    }
+    if let Some(way) = table.word("copy_from", &[("direct", CopyFrom::Direct), ("staged", CopyFrom::Staged)]) {
+        policy.copy_from = way;
+    }
     table.close();
-    bytes.unwrap_or(GuardPolicy::default().statement_bytes_max)
 }
 
 pub(super) fn check(root: &Table<'_>) -> Check {

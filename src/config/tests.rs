@@ -246,6 +246,7 @@ fn numbers_are_held_to_their_ranges() {
         ("pool", "max_prepared_statements", "0"),
         ("pool", "min_pool_size", "20000"),
         ("guard", "statement_bytes_max", "1000"),
+        ("guard", "copy_from", "\"sideways\""),
         ("check", "interval_s", "0"),
         ("check", "allow", "[\"nonsense\"]"),
         ("listen", "plaintext_passwords", "\"sometimes\""),

@@ -189,6 +189,9 @@ file = "secrets/jwt.key"
 tiers = "policies/tiers.toml"
 guard = "policies/guard.toml"
 
+[guard]
+copy_from = "staged"
+
 [directory]
 unknown_organizations = "refuse"
 

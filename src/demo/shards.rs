@@ -93,7 +93,7 @@ pub(super) async fn fill(started: Started, number: usize, seal_keys: &str) -> Re
     let making = "making the database";
     cluster.run("postgres", &format!("CREATE DATABASE {DATABASE}")).await.map_err(failed(making))?;
     let client = cluster.connect(DATABASE).await.map_err(failed(making))?;
-    for file in policies::GUARDED.into_iter().chain([policies::ADVISORY]) {
+    for file in policies::GUARDED.into_iter().chain([policies::ADVISORY, policies::STAGING]) {
         client.batch_execute(file.sql).await.map_err(sql_error(file.name))?;
     }
     let keys = keys_sql(seal_keys, &shard_name(number))?;

@@ -227,6 +227,8 @@ impl Functions {
             ("currval", Function::CurrentValue),
             ("lastval", Function::CurrentValue),
             ("pg_notify", Function::Notify),
+            ("stage_copy", Function::Refused(Why::Proxy)),
+            ("unstage_copy", Function::Refused(Why::Proxy)),
             ("ts_rewrite", Function::Rewrite),
             ("pg_advisory_unlock", Function::AdvisoryUnlock { all: false }),
             ("pg_advisory_unlock_shared", Function::AdvisoryUnlock { all: false }),

@@ -6,6 +6,7 @@
 
 mod cache;
 mod calls;
+mod copy_in;
 mod definitions;
 mod facts;
 mod functions;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use crate::config::GuardPolicy;
 use crate::refusal::{Kind, Refusal};
 
+pub use copy_in::{CopyIn, Staging};
 pub use facts::RELATIONS_MAX;
 pub use rights::{Relations, Rights};
 pub use settings::TIER_LIMITS;

@@ -244,7 +244,7 @@ fn settings_name<'a>(relation: Node<'a>, select: &'a SelectStmt) -> Option<&'a s
 }
 
 /// Whether an option of EXPLAIN says "off" (define.c, `defGetBoolean`); without a value it says "on".
-fn is_off(option: &DefElem) -> bool {
+pub(super) fn is_off(option: &DefElem) -> bool {
     match option.arg() {
         Node::Integer(value) => value.ival == 0,
         Node::Boolean(value) => !value.boolval,

@@ -30,6 +30,9 @@ const STATUS: PolicyFile = file!("status.sql", "partywall.status(): what holds a
 
 /// Advisory locks that are each organization's own.
 pub const ADVISORY: PolicyFile = file!("advisory.sql", "advisory locks that are each organization's own");
+/// A place into which COPY FROM may load rows for a protected table.
+pub const STAGING: PolicyFile =
+    file!("staging.sql", "a place into which COPY FROM may load rows for a protected table");
 /// The audited path of people who may see every organization.
 pub const ADMIN: PolicyFile = file!("admin.sql", "an audited path for people who may see every organization");
 /// Takes from the shared role what it does not need.

@@ -60,7 +60,7 @@ impl Session {
                 continue;
             }
             let Some(header) = frame::header(&data[at..])? else { break };
-            if matches!(header.tag, backend::DATA_ROW | backend::COPY_DATA) {
+            if matches!(header.tag, backend::DATA_ROW | backend::COPY_DATA) && self.copying.is_none() {
                 self.row(header, limit)?;
                 continue;
             }
@@ -127,10 +127,20 @@ impl Session {
         if let (backend::PARAMETER_STATUS, Some(body)) = (tag, whole) {
             self.note_parameter(body);
         }
+        if self.copying.is_some() {
+            return self.copying_message(header, data, at, out);
+        }
         let first = whole.and_then(|body| body.first().copied()).unwrap_or_default();
         let was_query = self.flow.answers_query();
         let as_execute = self.flow.answers_as_execute();
-        let reply = self.flow.received(tag, first)?;
+        let reply = match (self.flow.received(tag, first)?, whole) {
+            (Reply::Forward, Some(body))
+                if tag == backend::ERROR_RESPONSE && frame::error_is_copy_from_protected(body) =>
+            {
+                Reply::Replace(self.advised(body))
+            }
+            (reply, _) => reply,
+        };
         let forwards = reply == Reply::Forward;
         let forward = self.answer(tag, reply, was_query, at..(at + size).min(data.len()), out) && forwards;
         self.server_rest = Rest { bytes: size.saturating_sub(data.len() - at), forward };

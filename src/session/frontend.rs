@@ -60,7 +60,7 @@ impl Session {
                 self.stalled = Stalled::Owed;
                 break;
             }
-            if self.watched.is_some() {
+            if self.watched.is_some() || self.waits_for_copy(data[at])? {
                 self.stalled = Stalled::Quiet;
                 break;
             }
@@ -88,6 +88,9 @@ impl Session {
             out.forward(at..at + bytes);
         }
         self.client_rest.bytes -= bytes;
+        if self.client_rest.bytes == 0 {
+            self.send_due_step(out);
+        }
         bytes
     }
 
@@ -95,6 +98,8 @@ impl Session {
         let Header { tag, size } = header;
         match tag {
             frontend::TERMINATE => return Err(End::Terminate),
+            // Its server ignores them while it waits for data; one that came late it would not.
+            frontend::SYNC | frontend::FLUSH if self.copying.is_some() => return self.drop_message(size),
             frontend::SYNC => return Ok(self.sync(size, at, data.len(), out)),
             _ if self.skip_to_sync || self.flow.skipping() => return self.drop_message(size),
             frontend::QUERY => return self.query(size, data, at, out),
@@ -181,8 +186,13 @@ impl Session {
 
     /// A simple Query destroys the unnamed statement and portal (PostgreSQL manual, "Extended Query").
     pub(super) fn forget_unnamed(&mut self) {
-        self.unnamed_portal.query();
         self.drop_unnamed();
+        self.lose_unnamed();
+    }
+
+    /// A simple Query of ours stands for an Execute: the server loses what the client still has.
+    pub(super) fn lose_unnamed(&mut self) {
+        self.unnamed_portal.query();
         if let Some(lease) = &mut self.lease {
             lease.unnamed = None;
         }

@@ -33,6 +33,7 @@ impl Session {
         self.client_rest.forward = false;
         self.cut = None;
         self.watched = None;
+        self.copying = None;
         self.borrowed.clear();
         self.ask_state = false;
         self.own.take_touched();

@@ -5,6 +5,7 @@
 //! server's socket, and the pool's queue.
 
 mod backend;
+mod copy_in;
 mod effects;
 mod extended;
 mod frontend;
@@ -35,7 +36,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use crate::auth::Identity;
-use crate::config::{Config, ContextNames, Tier};
+use crate::config::{Config, ContextNames, CopyFrom, Tier};
 use crate::context::Context;
 use crate::event::{Observer, OrgObserver, SessionFacts, StatementClass};
 use crate::guard::{Guard, Rights, Verdict};
@@ -44,6 +45,7 @@ use crate::net::ClientStream;
 use crate::pool::{Asker, Lease, Pool};
 use crate::refusal::Refusal;
 use crate::wire::flow::Flow;
+use copy_in::Copying;
 use names::{Held, Names, Undo};
 use outgoing::Pending;
 use pin::Pin;
@@ -87,6 +89,8 @@ pub struct Thread {
     pub statement_bytes_max: usize,
     /// How long a session may keep a server connection without using it.
     pub idle_pin_timeout: Duration,
+    /// What becomes of COPY FROM into protected tables.
+    pub copy_from: CopyFrom,
 }
 
 impl Thread {
@@ -103,6 +107,7 @@ impl Thread {
             idle_transaction_timeout: config.pool.idle_transaction_timeout,
             statement_bytes_max: config.guard.statement_bytes_max,
             idle_pin_timeout: config.pool.idle_pin_timeout,
+            copy_from: config.guard.copy_from,
         }
     }
 
@@ -187,6 +192,8 @@ pub struct Session {
     judged: Option<Arc<Verdict>>,
     /// The Query on its way whose statements are counted, because some of them are about the session itself.
     watched: Option<Watched>,
+    /// The COPY FROM on its way through a staging table.
+    copying: Option<Box<Copying>>,
     /// The client's names under which statements stand on the server connection for the batch being sent.
     borrowed: Vec<Box<[u8]>>,
     /// The portal of a statement about the session itself, which is on no server connection.

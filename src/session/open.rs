@@ -108,6 +108,7 @@ impl Opening {
             skip_to_sync: false,
             judged: None,
             watched: None,
+            copying: None,
             borrowed: Vec::new(),
             about_portal: None,
             reset_done: false,

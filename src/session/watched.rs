@@ -54,6 +54,7 @@ impl Session {
             | Change::Prepare { .. }
             | Change::Execute(_)
             | Change::Deallocate(_) => true,
+            Change::CopyIn => self.may_stage(verdict),
             _ => false,
         })
     }
@@ -126,13 +127,17 @@ impl Session {
             self.judged = Some(verdict);
             return Ok(Step::Stall(Stalled::Lease));
         }
+        if self.may_stage(&verdict) {
+            self.begin_copy(body, verdict, as_execute, out);
+            return Ok(Step::Whole);
+        }
         let sent = self
             .apply(&verdict)
             .and_then(|()| super::frontend::statement_text(body))
             .and_then(|text| self.send_watched(text, verdict, as_execute, out));
         match (sent, as_execute) {
             (Ok(()), false) => self.forget_unnamed(),
-            (Ok(()), true) => {}
+            (Ok(()), true) => self.lose_unnamed(),
             (Err(refusal), false) => self.refuse_query(refusal, out),
             (Err(refusal), true) => self.refuse_extended(refusal, out),
         }

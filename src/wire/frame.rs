@@ -1,5 +1,7 @@
 //! Frames: a type byte, a length, a body (PostgreSQL manual, "Messaging Overview"), read without copying.
 
+use std::borrow::Cow;
+
 /// Type byte and length word: what must be there before a frame can be judged.
 pub const HEADER_BYTES: usize = 5;
 
@@ -122,14 +124,34 @@ pub fn error_is_stale_plan(body: &[u8]) -> bool {
     error_field(body, b'R') == Some(b"RevalidateCachedQuery")
 }
 
+/// Whether an ErrorResponse says that policies stand against COPY FROM (copy.c): of all that its routine says, this alone
+/// comes with advice.
+pub fn error_is_copy_from_protected(body: &[u8]) -> bool {
+    error_field(body, b'R') == Some(b"DoCopy") && error_field(body, b'H').is_some()
+}
+
 /// Appends an ErrorResponse like `body`, but of severity ERROR: the server's session ended, the client's did not.
 pub fn put_error_softened(out: &mut Vec<u8>, body: &[u8]) {
-    put(out, backend::ERROR_RESPONSE, |out| {
+    put_edited(out, backend::ERROR_RESPONSE, body, |kind, value| {
+        Some(Cow::Borrowed(if matches!(kind, b'S' | b'V') { b"ERROR" } else { value }))
+    });
+}
+
+/// Appends an ErrorResponse or NoticeResponse like `body`, each field as `edit` answers it; none leaves it out.
+pub fn put_edited<'a>(
+    out: &mut Vec<u8>,
+    tag: u8,
+    body: &'a [u8],
+    edit: impl Fn(u8, &'a [u8]) -> Option<Cow<'a, [u8]>>,
+) {
+    put(out, tag, |out| {
         let mut rest = body;
         while let Some((&kind, tail)) = rest.split_first() {
             let Some((value, tail)) = split_cstr(tail) else { break };
-            out.push(kind);
-            put_cstr(out, if matches!(kind, b'S' | b'V') { b"ERROR" } else { value });
+            if let Some(value) = edit(kind, value) {
+                out.push(kind);
+                put_cstr(out, &value);
+            }
             rest = tail;
         }
         out.push(0);

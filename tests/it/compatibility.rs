@@ -135,6 +135,7 @@ async fn copy_reads_protected_tables_and_fills_temporary_ones() {
     let copied = client.copy_in::<_, &'static [u8]>("COPY canary (id, body) FROM STDIN").await;
     let error = copied.err().expect("Postgres refuses it");
     assert_eq!(error.code().map(|code| code.code()), Some("0A000"), "{error:?}");
+    assert!(error.as_db_error().and_then(|error| error.hint()).is_some_and(|hint| hint.contains("guard.copy_from")));
     // tokio-postgres is out of step after a COPY that is refused, on direct connections too.
     let client = proxy.connect("acme").await;
     accepted(&client, &["CREATE TEMPORARY TABLE loaded (body text)"]).await;
@@ -145,6 +146,26 @@ async fn copy_reads_protected_tables_and_fills_temporary_ones() {
     assert_eq!(moved.expect("inserts"), 2);
     client.copy_out("COPY canary TO STDOUT").await.expect("reads its own rows");
     refused(&client, "42501", &["COPY (SELECT 1) TO '/tmp/x'", "COPY (SELECT 1) TO PROGRAM 'cat'"]).await;
+}
+
+#[tokio::test]
+async fn copy_fills_protected_tables_by_way_of_a_staging_table() {
+    let shard = Shard::start();
+    let admin = shard.admin().await;
+    admin.batch_execute(partywall::provision::policies::STAGING.sql).await.expect("installs");
+    let proxy = Proxy::before(&shard).sections("[guard]\ncopy_from = \"staged\"").start().await;
+    let client = proxy.connect("acme").await;
+    let mut sink = Box::pin(client.copy_in("COPY ledger (body) FROM STDIN CSV HEADER").await.expect("the way is open"));
+    sink.send(&b"body\na\nb\n"[..]).await.expect("is taken");
+    assert_eq!(sink.as_mut().finish().await.expect("is loaded"), 2);
+    let arguments = ["-c", "\\copy canary (id, body) FROM PROGRAM 'echo 101,x' CSV"];
+    let (content, out, complaints) = proxy.psql("acme", &arguments).await;
+    assert!(content && out == "COPY 1\n", "{out} {complaints}");
+    assert_eq!(one(&client, "SELECT count(*) FROM canary").await, "101");
+    refused(&client, "0A000", &["SELECT 1; COPY ledger (body) FROM STDIN"]).await;
+    let foreign = ["-c", "\\copy canary (org_id, id, body) FROM PROGRAM 'echo globex,102,x' CSV"];
+    let (content, _, complaints) = proxy.psql("acme", &foreign).await;
+    assert!(!content && complaints.contains("new row violates row-level security policy"), "{complaints}");
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 mod cluster;
 mod compatibility;
 mod configuration;
+mod copy_in;
 mod door;
 mod front;
 mod fuzz;
