@@ -126,14 +126,10 @@ fn seat(here: &Here, login: Box<Login>, identity: Identity, tenant: &Tenant) -> 
         let limits = snapshots.limits.organization(tenant.org(), tenant.tier());
         let seat = limits.seat()?;
         let rights = snapshots.guard.load().rights(identity.roles(), identity.permissions());
-        let settings = session::startup_settings(
-            &snapshots.guard.load(),
-            &rights,
-            tenant.tier(),
-            config.pool.idle_transaction_timeout,
-            &parameters,
-        )
-        .map_err(Refusal::fatal)?;
+        let bounds = session::tier_limits(&seat.limits().tier(), config.pool.idle_transaction_timeout);
+        let rights = rights.with_limits(bounds);
+        let settings = session::startup_settings(&snapshots.guard.load(), &rights, &parameters);
+        let settings = settings.map_err(Refusal::fatal)?;
         let registration = snapshots
             .registry
             .register(protocol, Arc::clone(&signals))

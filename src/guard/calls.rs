@@ -7,6 +7,7 @@ use pg_raw_parse::nodes::FuncCall;
 use super::functions::{Function, Why};
 use super::no::{Answer, No};
 use super::relations::LOCKS_SCHEMA;
+use super::rewrite::{Edit, To};
 use super::settings;
 use super::verdict::{Change, Set, Taints, Value};
 use super::walk::{Constant, Walk, constant};
@@ -40,7 +41,7 @@ impl<'a> Walk<'_, 'a> {
     fn private_lock(&mut self, schema: Option<&str>, location: i32) -> Answer {
         match (schema, usize::try_from(location)) {
             (Some(LOCKS_SCHEMA), _) => {}
-            (None | Some("pg_catalog"), Ok(place)) => self.facts.redirected.push(place),
+            (None | Some("pg_catalog"), Ok(place)) => self.facts.edits.push(Edit { place, to: To::PrivateLock }),
             _ => {
                 let message = "an advisory lock of another schema is refused in a database shared with others";
                 return Err(No::forbidden(message).hint("Leave the schema out.").at(location));
@@ -159,15 +160,25 @@ impl<'a> Walk<'_, 'a> {
                 self.rules.settings.may_reset(&name, self.rights).map_err(no_at)?;
                 self.facts.changes.push(Change::Reset { name, local: local.unwrap_or(false) });
             }
-            Some(value) => self.set(name, value, local).map_err(no_at)?,
+            Some(given) => self.set(name, given, local, place(value)).map_err(no_at)?,
         }
         self.accepted.insert(std::ptr::from_ref(call));
         Ok(())
     }
 
-    /// Judges one setting's new value and remembers it.
-    pub fn set(&mut self, name: Box<str>, value: Value, local: Option<bool>) -> Answer {
+    /// Judges one setting's new value, written at `place` in bytes (if it is one constant), and remembers it; a value above
+    /// the tier's limit is to be written anew.
+    pub fn set(&mut self, name: Box<str>, value: Value, local: Option<bool>, place: Option<usize>) -> Answer {
         let magnitude = self.rules.settings.may_set(&name, &value, self.rights)?;
+        if let (Some(limit), Some(number)) = (self.rights.limit(&name), magnitude)
+            && number > limit
+        {
+            let place = place.ok_or_else(|| {
+                No::forbidden(format!("setting \"{name}\" can be lowered but not raised"))
+                    .hint("Write its value as one constant.")
+            })?;
+            self.facts.edits.push(Edit { place, to: To::Number(limit) });
+        }
         if name.contains('.') {
             self.facts.taint(Taints::CUSTOM_SETTING);
         }
@@ -176,6 +187,18 @@ impl<'a> Walk<'_, 'a> {
         }
         self.facts.changes.push(Change::Set(Set { name, value, local, magnitude }));
         Ok(())
+    }
+}
+
+/// Where a constant stands in the text, in bytes; inside a cast, where the constant does.
+pub(super) fn place(node: Node<'_>) -> Option<usize> {
+    match node {
+        Node::A_Const(constant) => usize::try_from(constant.location).ok(),
+        Node::TypeCast(cast) => match cast.arg() {
+            Node::A_Const(constant) => usize::try_from(constant.location).ok(),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

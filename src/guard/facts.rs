@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::rewrite::Edit;
 use super::verdict::{Change, Statement, Taints, Verdict};
 use crate::event::StatementClass;
 
@@ -19,8 +20,8 @@ pub(super) struct Facts {
     pub taints: Taints,
     pub grows_data: bool,
     pub reads_sequence_state: bool,
-    /// Where calls stand, in bytes, that the organization's own function is to take the place of.
-    pub redirected: Vec<usize>,
+    /// What cannot be sent as it stands.
+    pub edits: Vec<Edit>,
     /// The statement that is being judged writes rows.
     pub wrote: bool,
     /// The statement that is being judged makes a table (SELECT … INTO).

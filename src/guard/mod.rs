@@ -12,8 +12,8 @@ mod facts;
 mod functions;
 mod no;
 mod parse;
-mod redirect;
 mod relations;
+mod rewrite;
 mod rights;
 mod session_statements;
 mod settings;
@@ -30,7 +30,7 @@ use crate::refusal::{Kind, Refusal};
 pub use copy_in::{CopyIn, Staging};
 pub use facts::RELATIONS_MAX;
 pub use rights::{Relations, Rights};
-pub use settings::TIER_LIMITS;
+pub use settings::{TIER_LIMITS, TierLimits};
 pub use verdict::{Change, Set, Statement, Taints, Value, Verdict};
 
 /// The most statements in one text.
@@ -86,14 +86,18 @@ impl Guard {
     }
 
     /// Whether a session may give a setting this value, as start-up parameters do: the change to remember, with its
-    /// name in PostgreSQL's spelling.
+    /// name in PostgreSQL's spelling, and the tier's limit in the place of a value above it.
     pub fn may_set(&self, name: &str, value: &str, rights: &Rights) -> Result<Set, Refusal> {
         let name = settings::canonical(name);
-        let value = Value::Literal(value.into());
-        match self.rules.settings.may_set(&name, &value, rights) {
-            Ok(magnitude) => Ok(Set { name, value, local: Some(false), magnitude }),
-            Err(no) => Err(no.into_refusal("")),
-        }
+        let asked = Value::Literal(value.into());
+        let magnitude = self.rules.settings.may_set(&name, &asked, rights).map_err(|no| no.into_refusal(""))?;
+        let local = Some(false);
+        Ok(match (rights.limit(&name), magnitude) {
+            (Some(limit), Some(number)) if number > limit => {
+                Set { name, value: Value::Literal(limit.to_string().into()), local, magnitude: Some(limit) }
+            }
+            _ => Set { name, value: asked, local, magnitude },
+        })
     }
 
     /// Whether a list of the guard names this function, relation or setting of PostgreSQL's: for the comparison with a
@@ -108,13 +112,13 @@ impl Guard {
 
     fn judge_anew(&self, sql: &str, rights: &Rights) -> Result<Verdict, Refusal> {
         let facts = self.walk(sql, rights)?;
-        if facts.redirected.is_empty() {
+        if facts.edits.is_empty() {
             return Ok(facts.into_verdict(None));
         }
-        let text = redirect::redirected(sql, facts.redirected)?;
-        // What is sent is what was judged: the new text has no such call any more, or it is not sent.
+        let text = rewrite::rewritten(sql, facts.edits)?;
+        // What is sent is what was judged: in the new text nothing is left to be written anew, or it is not sent.
         let facts = self.walk(&text, rights)?;
-        if facts.redirected.is_empty() { Ok(facts.into_verdict(Some(text.into()))) } else { Err(redirect::unclear()) }
+        if facts.edits.is_empty() { Ok(facts.into_verdict(Some(text.into()))) } else { Err(rewrite::unclear()) }
     }
 
     fn walk(&self, sql: &str, rights: &Rights) -> Result<facts::Facts, Refusal> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 
+use super::settings::{TIER_LIMITS, TierLimits};
 use crate::config::{GuardPolicy, Isolation, Right};
 
 /// The relations that one verb reaches.
@@ -59,6 +60,7 @@ pub struct Rights {
     write: Relations,
     ddl: Relations,
     isolation: Isolation,
+    limits: TierLimits,
     fingerprint: u64,
 }
 
@@ -97,6 +99,18 @@ impl Rights {
     pub fn with_isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = isolation;
         self.sealed()
+    }
+
+    /// The same rights under a tier with these limits. Without them, no value is too great.
+    pub fn with_limits(mut self, limits: TierLimits) -> Self {
+        self.limits = limits;
+        self.sealed()
+    }
+
+    /// The most that a setting may be, if its tier bounds it.
+    pub(super) fn limit(&self, setting: &str) -> Option<u64> {
+        let at = TIER_LIMITS.iter().position(|name| *name == setting)?;
+        self.limits[at]
     }
 
     /// What may be read.
@@ -163,7 +177,7 @@ impl Rights {
     fn sealed(mut self) -> Self {
         let mut hasher = ahash::AHasher::default();
         let shared = (self.shares_tables(), self.shares_database());
-        (&self.read, &self.write, &self.ddl, shared).hash(&mut hasher);
+        (&self.read, &self.write, &self.ddl, shared, self.limits).hash(&mut hasher);
         self.fingerprint = hasher.finish();
         self
     }
@@ -227,6 +241,7 @@ mod tests {
         let own = Rights::new(&policy(), &["owner"], &NONE);
         assert_ne!(read.fingerprint(), own.fingerprint());
         assert_ne!(own.fingerprint(), own.clone().with_isolation(Isolation::Database).fingerprint());
+        assert_ne!(own.fingerprint(), own.clone().with_limits([Some(1), None, None, None, None]).fingerprint());
         assert_eq!(read.fingerprint(), Rights::new(&policy(), &["analyst"], &["x"]).fingerprint());
     }
 }

@@ -5,6 +5,7 @@ use pg_raw_parse::nodes::{DefElem, DiscardStmt, TransactionStmt, VariableSetStmt
 use pg_raw_parse::raw::{DiscardMode, TransactionStmtKind as Kinds, VariableSetKind};
 use pg_raw_parse::{ConstValue, Node};
 
+use super::calls::place;
 use super::no::{Answer, No};
 use super::settings::{canonical, is_name_list};
 use super::verdict::{Change, Taints, Value};
@@ -82,7 +83,8 @@ impl<'a> Walk<'_, 'a> {
         match set.kind {
             VariableSetKind::VAR_SET_VALUE => {
                 let value = value(&name, set.args());
-                self.set(name, value, Some(set.is_local))
+                let only = if set.args().len() == 1 { set.args().get(0) } else { None };
+                self.set(name, value, Some(set.is_local), only.and_then(place))
             }
             VariableSetKind::VAR_SET_DEFAULT | VariableSetKind::VAR_RESET => {
                 self.rules.settings.may_reset(&name, self.rights)?;
@@ -97,7 +99,7 @@ impl<'a> Walk<'_, 'a> {
             VariableSetKind::VAR_SET_MULTI => match &*name {
                 "transaction" => self.modes(set.args(), |_, _, _| Ok(())),
                 "session characteristics" => self.modes(set.args(), |walk, name, value| {
-                    walk.set(format!("default_{name}").into(), value, Some(false))
+                    walk.set(format!("default_{name}").into(), value, Some(false), None)
                 }),
                 _ => Err(No::unsupported("snapshots cannot be shared through the proxy")),
             },

@@ -9,7 +9,7 @@ use super::no::{Answer, No};
 use super::rights::Rights;
 use super::verdict::Value;
 
-/// Settings that a tier bounds: the session must compare [`super::Set::magnitude`] with its tier.
+/// Settings that a tier bounds: a value above its limit is written anew as the limit.
 pub const TIER_LIMITS: [&str; 5] = [
     "statement_timeout",
     "idle_in_transaction_session_timeout",
@@ -17,6 +17,9 @@ pub const TIER_LIMITS: [&str; 5] = [
     "work_mem",
     "max_parallel_workers_per_gather",
 ];
+
+/// The most that each of [`TIER_LIMITS`] may be, in its base unit (milliseconds, kilobytes, workers); none: anything.
+pub type TierLimits = [Option<u64>; TIER_LIMITS.len()];
 
 /// What may be done with a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,8 @@ pub struct Verdict {
 
 impl Verdict {
     /// What is to be sent in place of the text that was judged, where that is not the text itself: calls of advisory
-    /// locks in it are those of the organization's own. Every place that the verdict names is a place in this one.
+    /// locks in it are those of the organization's own, and values above a tier's limit are that limit. Every place that
+    /// the verdict names is a place in this one.
     pub fn rewritten(&self) -> Option<&str> {
         self.text.as_deref()
     }
@@ -116,7 +117,7 @@ pub struct Set {
     /// Until the transaction's end only; none where only the server knows (`set_config` with a bound third argument).
     pub local: Option<bool>,
     /// For settings that a tier bounds ([`super::TIER_LIMITS`]): the value as a number of its base unit
-    /// (milliseconds, kilobytes, workers), `u64::MAX` for "no limit". The session compares it with the tier.
+    /// (milliseconds, kilobytes, workers), `u64::MAX` for "no limit"; never above the limit that the rights know.
     pub magnitude: Option<u64>,
 }
 

@@ -6,7 +6,7 @@ use super::Session;
 use super::names::Held;
 use crate::config::Tier;
 use crate::event::StatementClass;
-use crate::guard::{Change, Guard, Rights, Set, Taints, Verdict};
+use crate::guard::{Change, Guard, Rights, Set, TIER_LIMITS, Taints, TierLimits, Value, Verdict};
 use crate::handshake::StartupParameters;
 use crate::pool::{Lease, Taint};
 use crate::refusal::{Kind, Refusal};
@@ -73,6 +73,8 @@ impl Session {
 
     /// Remembers what the statement may leave behind; called when it has its server connection.
     pub(super) fn apply(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
+        // Again, as the tier may have become another since the text was judged.
+        self.admit(verdict)?;
         if !verdict.changes_nothing() {
             self.admit_locks(verdict)?;
         }
@@ -153,7 +155,8 @@ fn unpooled(what: &str, instead: &'static str) -> Refusal {
     Refusal::new(Kind::NotSupported, format!("{what} is not supported in transaction pooling")).with_hint(instead)
 }
 
-/// What the tier bounds may be lowered, never raised, and never to what only the server knows.
+/// What the tier bounds may be lowered, never raised, and never to what only the server knows. The guard has seen to that,
+/// but under the tier of that time.
 fn within_tier(set: &Set, tier: &Tier, idle_transaction_timeout: Option<Duration>) -> Result<(), Refusal> {
     let Some((limit, unit)) = bound(&set.name, tier, idle_transaction_timeout) else { return Ok(()) };
     if set.magnitude.is_some_and(|asked| asked <= limit) {
@@ -164,6 +167,11 @@ fn within_tier(set: &Set, tier: &Tier, idle_transaction_timeout: Option<Duration
         format!("\"{}\" can be lowered but not raised: tier \"{}\" allows {limit}{unit}", set.name, tier.name),
     )
     .with_hint("Ask for a number that is not above that."))
+}
+
+/// What a tier lets sessions set, for the guard: it puts the limit in the place of a value above it.
+pub fn tier_limits(tier: &Tier, idle_transaction_timeout: Option<Duration>) -> TierLimits {
+    TIER_LIMITS.map(|name| bound(name, tier, idle_transaction_timeout).map(|(limit, _)| limit))
 }
 
 /// The most that a session may set, in the setting's base unit; none where anything goes. 0 for a timeout is "no limit",
@@ -183,12 +191,11 @@ fn bound(name: &str, tier: &Tier, idle_transaction_timeout: Option<Duration>) ->
     }
 }
 
-/// The settings that a session begins with, as the client asked for them at start-up, if it may have them all.
+/// The settings that a session begins with, as the client asked for them at start-up, if it may have them all; a value
+/// above the tier's limit is that limit.
 pub fn startup_settings(
     guard: &Guard,
     rights: &Rights,
-    tier: &Tier,
-    idle_transaction_timeout: Option<Duration>,
     parameters: &StartupParameters,
 ) -> Result<Vec<(String, String)>, Refusal> {
     let mut settings = Vec::new();
@@ -197,8 +204,11 @@ pub fn startup_settings(
     }
     for (name, value) in &parameters.settings {
         let set = guard.may_set(name, value, rights)?;
-        within_tier(&set, tier, idle_transaction_timeout)?;
-        settings.push((set.name.to_string(), value.clone()));
+        let value = match set.value {
+            Value::Literal(value) => value.into(),
+            Value::Parameter(_) | Value::Unknown => value.clone(),
+        };
+        settings.push((set.name.into(), value));
     }
     Ok(settings)
 }
@@ -206,7 +216,6 @@ pub fn startup_settings(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::Value;
 
     fn refused(name: &str, magnitude: Option<u64>) -> bool {
         let set = Set { name: name.into(), value: Value::Unknown, local: Some(false), magnitude };

@@ -22,7 +22,7 @@ mod undecided;
 mod unnamed_portal;
 mod watched;
 
-pub use effects::startup_settings;
+pub use effects::{startup_settings, tier_limits};
 pub use open::{Opened, Opening};
 pub use run::run;
 pub use signals::{Signal, Signals};

@@ -8,7 +8,7 @@ use super::outgoing::Pending;
 use super::settings::OwnSettings;
 use super::undecided::Undecided;
 use super::unnamed_portal::UnnamedPortal;
-use super::{Rest, Running, Session, Signals, Stalled, Thread};
+use super::{Rest, Running, Session, Signals, Stalled, Thread, tier_limits};
 use crate::auth::Identity;
 use crate::context::{Context, Setting, timeout_ms};
 use crate::event::SessionFacts;
@@ -76,6 +76,7 @@ impl Opening {
         let tier = seat.limits().tier();
         let own = OwnSettings::at_start(&settings);
         let rights = thread.guard.load().rights(identity.roles(), identity.permissions());
+        let rights = rights.with_limits(tier_limits(&tier, thread.idle_transaction_timeout));
         let asker = Asker { session: facts.session, line: pool.line(seat.limits()), context: Context::new([]) };
         let org = thread.observer.organization(&facts.org);
         let mut session = Box::new(Session {
@@ -181,6 +182,8 @@ impl Session {
         if !self.seat.limits().has_tier(&self.tier) {
             self.tier = self.seat.limits().tier();
             self.own.forget(&TIER_LIMITS);
+            let limits = tier_limits(&self.tier, self.thread.idle_transaction_timeout);
+            self.rights = std::mem::take(&mut self.rights).with_limits(limits);
             self.remake_context();
         }
     }

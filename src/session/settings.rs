@@ -38,8 +38,9 @@ impl OwnSettings {
         self.values.clone_from(&self.first);
     }
 
-    /// Forgets what the session has made of these.
+    /// Forgets what the session has made of these, at its start-up too.
     pub(super) fn forget(&mut self, names: &[&str]) {
+        self.first.retain(|name, _| !names.contains(&&**name));
         self.values.retain(|name, _| !names.contains(&&**name));
     }
 

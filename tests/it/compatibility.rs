@@ -111,13 +111,25 @@ async fn set_config_works_where_its_name_is_a_constant() {
 }
 
 #[tokio::test]
-async fn statement_timeout_can_be_lowered_only() {
+async fn what_the_tier_bounds_can_be_lowered_only() {
     let proxy = proxy().await;
     let client = proxy.connect("acme").await;
+    let most = one(&client, "SHOW statement_timeout").await;
     accepted(&client, &["SET statement_timeout = '10s'"]).await;
     assert_eq!(one(&client, "SHOW statement_timeout").await, "10s");
-    refused(&client, "42501", &["SET statement_timeout = 0", "SET statement_timeout = '2h'"]).await;
-    assert_eq!(one(&client, "SHOW statement_timeout").await, "10s");
+    // As pg_dump and many others begin.
+    accepted(&client, &["SET statement_timeout = 0", "SET lock_timeout = 0"]).await;
+    assert_eq!(one(&client, "SHOW statement_timeout").await, most);
+    accepted(&client, &["SET statement_timeout = '10s'", "SET statement_timeout = '20d'"]).await;
+    assert_eq!(one(&client, "SHOW statement_timeout").await, most);
+    let idle = one(&client, "SHOW idle_in_transaction_session_timeout").await;
+    assert_eq!(one(&client, "SELECT set_config('idle_in_transaction_session_timeout', '0', false)").await, idle);
+    let odd = ["SELECT set_config('statement_timeout', 1 || 'h', false)", "SET statement_timeout = E'0'"];
+    refused(&client, "42501", &odd).await;
+    let mut config = proxy.client_config("acme");
+    config.options("-c statement_timeout=0");
+    let client = proxy.connect_with(&config).await.expect("logs in");
+    assert_eq!(one(&client, "SHOW statement_timeout").await, most);
 }
 
 #[tokio::test]

@@ -85,6 +85,15 @@ async fn a_changed_tier_holds_for_sessions_that_are_here() {
     let (mut live, mut standing, mut waiting) =
         (proxy.raw("acme").await, proxy.raw("acme").await, proxy.raw("acme").await);
     assert_eq!(live.query("SET statement_timeout = '30min'").await, "C(SET) ZI");
+    let prepare = crate::support::Wire::new()
+        .parse("set", "SET statement_timeout = '30min'")
+        .parse("call", "SELECT set_config('statement_timeout', '30min', false)")
+        .sync();
+    assert_eq!(live.converse(prepare, 1).await, "1 1 ZI");
+    let options = [("options", "-c statement_timeout=30min")];
+    let token = proxy.token("acme", "ada", &["developer"]);
+    let mut asked_at_start = Raw::log_in_with(proxy.address(), &token, &options).await;
+    assert_eq!(asked_at_start.query("SHOW statement_timeout").await, "T D(30min) C(SHOW) ZI");
     standing.send(crate::support::Wire::new().query(&gate.sql())).await;
     gate.until_standing(1).await;
     waiting.send(crate::support::Wire::new().query("SELECT 1")).await;
@@ -99,7 +108,22 @@ async fn a_changed_tier_holds_for_sessions_that_are_here() {
     proxy.files().put("tiers.toml", &less.tiers());
     until("the tier's time", async || live.query("SHOW statement_timeout").await == "T D(1s) C(SHOW) ZI").await;
     assert_eq!(live.query("SELECT pg_sleep(30)").await, "T E(57014) ZI");
-    assert!(live.query("SET statement_timeout = '2s'").await.starts_with("E(42501)"));
+    let show = "T D(1s) C(SHOW) ZI";
+    assert_eq!(live.query("SET statement_timeout = '2s'").await, "C(SET) ZI");
+    assert_eq!(live.query("SHOW statement_timeout").await, show);
+    // What was prepared under the tier before does not bring it back, nor does what a session began with.
+    for name in ["set", "call"] {
+        let wire = crate::support::Wire::new().bind("", name, &[]).execute("", 0).sync();
+        assert_eq!(live.converse(wire, 1).await, "E(42501) ZI", "{name}");
+        assert_eq!(live.query("SHOW statement_timeout").await, show);
+    }
+    for sql in [
+        "SHOW statement_timeout",
+        "RESET statement_timeout; SHOW statement_timeout",
+        "RESET ALL; SHOW statement_timeout",
+    ] {
+        assert!(asked_at_start.query(sql).await.ends_with(show), "{sql}");
+    }
 }
 
 const SECOND_PLACE: &str = "[organizations.hooli]\nshard = \"shard_2\"\n";

@@ -291,6 +291,56 @@ fn advisory_locks_of_a_shared_database_are_rewritten_to_the_organizations_own() 
 }
 
 #[test]
+fn a_value_above_the_tiers_limit_is_written_anew_as_the_limit() {
+    let guard = guard();
+    let rights = rights(&guard, "owner").with_limits([Some(10_000), Some(500), None, Some(4096), Some(2)]);
+    let sent = |sql: &str| guard.judge(sql, &rights).map(|verdict| verdict.rewritten().map(str::to_owned));
+    for (sql, expected) in [
+        ("SET statement_timeout = 0", "SET statement_timeout = '10000'"),
+        ("SET LOCAL statement_timeout TO '1h'", "SET LOCAL statement_timeout TO '10000'"),
+        (
+            "set session \"Statement_Timeout\" = 10001 ; SELECT 0",
+            "set session \"Statement_Timeout\" = '10000' ; SELECT 0",
+        ),
+        ("SET statement_timeout = '10001ms'", "SET statement_timeout = '10000'"),
+        ("SET statement_timeout = '0.4ms'", "SET statement_timeout = '10000'"),
+        ("SET idle_in_transaction_session_timeout = 0", "SET idle_in_transaction_session_timeout = '500'"),
+        ("SET work_mem = '1GB'", "SET work_mem = '4096'"),
+        ("SET sort_mem = 1000000", "SET sort_mem = '4096'"),
+        ("SELECT set_config('statement_timeout', '0', $1)", "SELECT set_config('statement_timeout', '10000', $1)"),
+        (
+            "SELECT 0, pg_catalog.set_config('statement_timeout', '0'::text, false), set_config('work_mem', '9GB', true)",
+            "SELECT 0, pg_catalog.set_config('statement_timeout', '10000'::text, false), set_config('work_mem', '4096', true)",
+        ),
+    ] {
+        assert_eq!(sent(sql).unwrap_or_else(|no| panic!("{sql}: {no:?}")).as_deref(), Some(expected), "{sql}");
+        let verdict = guard.judge(sql, &rights).unwrap();
+        for change in verdict.changes() {
+            let Change::Set(set) = change else { panic!("{sql}: {change:?}") };
+            assert!(set.magnitude.unwrap() <= 10_000, "{sql}: {set:?}");
+        }
+    }
+    for within in ["SET statement_timeout = '10s'", "SET statement_timeout = 1", "SET transaction_timeout = 0"] {
+        assert_eq!(sent(within).unwrap(), None, "{within}");
+    }
+    // What cannot be found plainly in the text, or would be pieced together anew, is refused.
+    for odd in [
+        "SELECT set_config('statement_timeout', $$0$$, false)",
+        "SELECT set_config('statement_timeout', E'0', false)",
+        "SET statement_timeout = U&'\\0030'",
+        "SET statement_timeout = '30'\n'0000'",
+        "SET statement_timeout = -1",
+        "SET statement_timeout = 0x0",
+        "SET statement_timeout = 1e9",
+        "SELECT set_config('statement_timeout', $1, false)",
+    ] {
+        assert!(sent(odd).is_err(), "{odd}");
+    }
+    let set = guard.may_set("Statement_Timeout", "0", &rights).unwrap();
+    assert_eq!((set.value, set.magnitude), (Value::Literal("10000".into()), Some(10_000)));
+}
+
+#[test]
 fn an_organization_with_its_own_database_has_its_channels_locks_and_definitions() {
     assert_eq!(changes_alone("LISTEN c"), [Change::Listen("c".into())]);
     assert_eq!(changes_alone("UNLISTEN c"), [Change::Unlisten(Some("c".into()))]);

@@ -159,7 +159,11 @@ async fn one_pid(client: &Client) -> i32 {
 /// Whether a session keeps a server connection; of a pool of two only one may, which the probe tries to.
 async fn pinned(probe: &Client) -> bool {
     match probe.batch_execute("DECLARE probe CURSOR WITH HOLD FOR SELECT 1").await {
-        Ok(()) => probe.batch_execute("CLOSE probe").await.map(|()| false).expect("closes"),
+        Ok(()) => {
+            probe.batch_execute("CLOSE probe").await.expect("closes");
+            // Answered only when its own pin has gone.
+            probe.batch_execute("SELECT 1").await.map(|()| false).expect("goes on")
+        }
         Err(error) => {
             assert_eq!(error.code().map(|code| code.code()), Some("53400"), "{error:?}");
             true
