@@ -25,10 +25,10 @@ build: setup ## the program, optimized, at target/release/partywall
 test: setup fmt-check lint doc ## everything that has to hold before a change is merged
 	$(CARGO) test
 
-test-clients: setup ## real clients (psql, Python, Node, Java, ODBC, Rust) against the demo: one=psql for one of them
+test-clients: setup ## real clients (psql, Python, Node, Java, Go, Ruby …) against the demo: one=psql for one, bytewise=1
 	$(CARGO) build
 	tests/clients/setup
-	tests/clients/run $(one)
+	tests/clients/run $(if $(bytewise),--bytewise) $(one)
 
 fmt: ## format the sources
 	$(CARGO) fmt

@@ -9,7 +9,9 @@ import uuid
 
 import asyncpg
 
-from common import CONNECTIONS, DIRECT, INSERT, ORG, PASSWORD, TIMES, equal, finish, group as group_, unique
+from common import (
+    BYTES, CONNECTIONS, DIRECT, INSERT, ORG, PASSWORD, ROWS, TIMES, equal, finish, group as group_, total, unique,
+)
 
 
 def group(name):
@@ -71,7 +73,7 @@ async def _():
         equal(ipaddress.ip_address(str(got).split("/")[0]) if kind == "inet" else got, value, kind)
     await conn.set_type_codec("jsonb", encoder=str, decoder=lambda text: ("decoded", text), schema="pg_catalog")
     equal(await conn.fetchval("SELECT '1'::jsonb"), ("decoded", "1"))
-    big = "x" * 3_000_000
+    big = "x" * BYTES
     equal(await conn.fetchval("SELECT $1::text", big), big)
     await conn.close()
 
@@ -105,10 +107,10 @@ async def _():
 async def _():
     conn = await connect()
     async with conn.transaction():
-        total = 0
-        async for row in conn.cursor("SELECT g FROM generate_series(1, $1::int) g", 5000, prefetch=50):
-            total += row[0]
-        equal(total, 12502500)
+        found = 0
+        async for row in conn.cursor("SELECT g FROM generate_series(1, $1::int) g", ROWS, prefetch=50):
+            found += row[0]
+        equal(found, total(ROWS))
         cursor = await conn.cursor("SELECT g FROM generate_series(1, 100) g")
         await cursor.forward(50)
         equal((await cursor.fetchrow())[0], 51)
@@ -125,10 +127,10 @@ async def _():
     await conn.copy_from_table("pipelines", output=out, columns=["name"], format="csv", header=True)
     await conn.execute("CREATE TEMPORARY TABLE loaded (a int, b text, c timestamptz)")
     now = datetime.datetime.now(datetime.timezone.utc)
-    equal(await conn.copy_records_to_table("loaded", records=[(at, str(at), now) for at in range(5000)]), "COPY 5000")
+    equal(await conn.copy_records_to_table("loaded", records=[(at, str(at), now) for at in range(ROWS)]), f"COPY {ROWS}")
     equal(await conn.copy_to_table("loaded", source=io.BytesIO(b"1,x,\n2,y,\n"), format="csv"), "COPY 2")
     await raises(asyncpg.InvalidTextRepresentationError, conn.copy_to_table("loaded", source=io.BytesIO(b"x\ty\t\n")))
-    equal(await conn.fetchval("SELECT count(*) FROM loaded"), 5002)
+    equal(await conn.fetchval("SELECT count(*) FROM loaded"), ROWS + 2)
     await conn.close()
 
 

@@ -6,7 +6,10 @@ const crypto = require('node:crypto');
 const env = process.env;
 let failed = 0;
 
+const groups = (env.PARTYWALL_GROUPS || '').split(',').filter(Boolean);
+
 async function group(name, work) {
+  if (groups.length && !groups.includes(name)) return;
   try {
     await work();
     console.log(`ok ${name}`);
@@ -30,6 +33,8 @@ async function raises(code, promise) {
 
 module.exports = {
   assert, group, raises, org: env.PARTYWALL_ORG, direct: env.PARTYWALL_DIRECT === '1',
+  rows: Number(env.PARTYWALL_ROWS || 5000), bytes: Number(env.PARTYWALL_BYTES || 3000000),
+  total: (rows) => (rows * (rows + 1)) / 2,
   times: Number(env.PARTYWALL_TIMES || 1000), connections: Number(env.PARTYWALL_CONNECTIONS || 20),
   ssl: env.PGSSLMODE === 'disable' ? false : { rejectUnauthorized: true, ca: env.PARTYWALL_CA && require('node:fs').readFileSync(env.PARTYWALL_CA, 'utf8') },
   unique: (prefix) => `${prefix}-${crypto.randomUUID()}`,

@@ -19,6 +19,11 @@ ORG = os.environ["PARTYWALL_ORG"]
 # How often statements are reused, and from how many connections at once.
 TIMES = int(os.environ.get("PARTYWALL_TIMES", "1000"))
 CONNECTIONS = int(os.environ.get("PARTYWALL_CONNECTIONS", "20"))
+# How many rows are streamed, and how long a long value is.
+ROWS = int(os.environ.get("PARTYWALL_ROWS", "5000"))
+BYTES = int(os.environ.get("PARTYWALL_BYTES", "3000000"))
+# The groups to run; all, where none is named.
+GROUPS = [name for name in os.environ.get("PARTYWALL_GROUPS", "").split(",") if name]
 # Whether this run goes past the proxy, to tell what the client itself does.
 DIRECT = os.environ.get("PARTYWALL_DIRECT") == "1"
 
@@ -32,6 +37,8 @@ def group(name):
 
     def run(function):
         global _failed
+        if GROUPS and name not in GROUPS:
+            return
         try:
             function()
         except Exception as error:  # whatever it is, it is this group's failure
@@ -51,6 +58,11 @@ def group(name):
 def finish():
     """Ends the script with its exit code."""
     sys.exit(1 if _failed else 0)
+
+
+def total(rows):
+    """The sum of 1 to `rows`."""
+    return rows * (rows + 1) // 2
 
 
 def unique(prefix):

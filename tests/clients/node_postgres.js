@@ -1,6 +1,6 @@
 // node-postgres: pool, named queries, cursors, streams, binary results, cancel by a second connection.
 'use strict';
-const { assert, group, raises, org, direct, times, connections, ssl, unique, sleep, finish, insert } = require('./common.js');
+const { assert, group, raises, org, direct, rows, bytes, total, times, connections, ssl, unique, sleep, finish, insert } = require('./common.js');
 const pg = require('pg');
 const Cursor = require('pg-cursor');
 const QueryStream = require('pg-query-stream');
@@ -50,7 +50,7 @@ async function main() {
         g: { a: [1, null] }, h: [1, null], i: true, j: null });
       const { rows: [binary] } = await client.query({ text: 'SELECT $1::int a, 2::int8 b', values: [7], binary: true });
       assert.equal(binary.a, 7);
-      const big = 'x'.repeat(3000000);
+      const big = 'x'.repeat(bytes);
       assert.equal(await one(client, 'SELECT $1::text', [big]), big);
     }));
 
@@ -73,16 +73,16 @@ async function main() {
   await group('streaming', () =>
     withClient({}, async (client) => {
       const cursor = client.query(new Cursor('SELECT g FROM generate_series(1, $1::int) g', [1000]));
-      let total = 0;
-      for (let rows = await cursor.read(64); rows.length; rows = await cursor.read(64)) total += rows.length;
-      assert.equal(total, 1000);
+      let read = 0;
+      for (let batch = await cursor.read(64); batch.length; batch = await cursor.read(64)) read += batch.length;
+      assert.equal(read, 1000);
       await cursor.close();
       const early = client.query(new Cursor('SELECT g FROM generate_series(1, 100000) g'));
       assert.equal((await early.read(10)).length, 10);
       await early.close();
       let streamed = 0;
-      for await (const row of client.query(new QueryStream('SELECT g FROM generate_series(1, 5000) g', [], { batchSize: 50 }))) streamed += row.g;
-      assert.equal(streamed, 12502500);
+      for await (const row of client.query(new QueryStream('SELECT g FROM generate_series(1, $1::int) g', [rows], { batchSize: 50 }))) streamed += row.g;
+      assert.equal(streamed, total(rows));
       assert.equal(await one(client, 'SELECT 1'), 1);
     }));
 

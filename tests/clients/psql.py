@@ -1,12 +1,23 @@
 """psql: \\d, variables, FETCH_COUNT, \\gdesc, \\copy, \\watch, Ctrl-C, settings, and what scripts rely on."""
 
 import os
+import pty
+import select
 import signal
 import subprocess
 import time
 
-from common import DATABASE, DIRECT, HOST, INSERT, ORG, PORT, TIMES, USER, equal, finish, group, together, unique
+from common import (
+    BYTES, DATABASE, DIRECT, HOST, INSERT, ORG, PORT, ROWS, TIMES, USER, equal, finish, group, together, unique,
+)
 
+
+PROGRAM = os.environ.get("PARTYWALL_PSQL", "psql")
+
+# Every backslash command of psql 13 to 18 that asks the server; those that a version lacks it calls invalid by itself.
+COMMANDS = """d dA dAc dAf dAo dAp db dc dconfig dC dd dD ddp dE dew des det deu df dfa dfn dfp dft dfw dF dFd dFp dFt dg di dl
+    dL dm dn do dO dp dP dPi dPt dPn drds drg dRp dRs ds dt dT du dv dx dX dy l lo_list z dtvmsE dit""".split()
+PATTERNS = ["", "public.*", "p*", "*.runs", '"Odd Name"', "app.public.pipelines"]
 
 # A statement of PREPARE pins its session, and a tier allows so many of those at a time.
 PREPARERS = 8
@@ -14,10 +25,10 @@ PREPARERS = 8
 
 def psql(*commands, options=(), stop=True, **environment):
     """Runs psql on a script; answers what it printed and what it complained."""
-    arguments = ["psql", "-X", "-A", "-t", "-q", *(["-v", "ON_ERROR_STOP=1"] if stop else []), *options]
+    arguments = [PROGRAM, "-X", "-A", "-t", "-q", *(["-v", "ON_ERROR_STOP=1"] if stop else []), *options]
     done = subprocess.run(
         arguments, input="\n".join(commands), capture_output=True, text=True, timeout=120,
-        env={**os.environ, "LC_ALL": "C.UTF-8", **environment})
+        env={**os.environ, "LC_ALL": "C.UTF-8", "PSQL_EDITOR": "true", **environment})
     if stop and done.returncode:
         raise AssertionError(done.stderr.strip())
     return done.stdout.strip(), done.stderr.strip()
@@ -51,6 +62,53 @@ def _():
     says("n|integer\nt|text", "SELECT 1 AS n, 'x'::text AS t \\gdesc")
 
 
+@group("every command")
+def _():
+    lines = [f"\\{name}{mark} {pattern}" for name in COMMANDS for mark in ("", "+", "S", "S+") for pattern in PATTERNS]
+    lines += ["\\sf+ partywall.org", "\\ef partywall.org 999", "\\sv pg_catalog.pg_tables", "\\dfS+ lower text", "\\doS+ = integer",
+              "\\d pg_catalog.pg_class", "\\d+ pg_catalog.pg_stats", "\\d runs_started", "\\d+ information_schema.columns",
+              "\\d pg_toast.*", "\\dconfig *", "\\dAc brin integer", "\\dAo+ btree", "\\dAp btree integer_ops", "\\conninfo",
+              "\\help SELECT", "SELECT * FROM runs \\gdesc", "SELECT 1 \\crosstabview", "SELECT 'SELECT 1' \\gexec", "\\errverbose"]
+    listed, complaint = psql(*lines, stop=False)
+    for word in ("runs_started", "pg_stats", "partywall"):
+        assert word in listed, f"{word} is not listed"
+    # Postgres itself keeps connection strings of subscriptions from users, and hardening the sizes of tablespaces.
+    kept = ("pg_tablespace_size", "pg_subscription")
+    wrong = [line for line in complaint.splitlines() if line.startswith("ERROR") and not line.endswith(kept)]
+    assert not wrong, wrong[:3]
+
+
+def waited(near):
+    """Reads until the terminal has been quiet for a moment."""
+    while select.select([near], [], [], 0.15)[0]:
+        try:
+            if not os.read(near, 65536):
+                return
+        except OSError:
+            return
+
+
+@group("completion")
+def _():
+    """What Tab asks, in a terminal."""
+    near, far = pty.openpty()
+    process = subprocess.Popen([PROGRAM, "-X"], stdin=far, stdout=far, stderr=far, env={**os.environ, "TERM": "dumb", "PAGER": "cat"})
+    os.close(far)
+    texts = ["SELECT * FROM pipel", "SELECT name FROM runs WHERE sta", "\\d run", "\\dt publ", "\\df partywall.o", "UPDATE ",
+             "INSERT INTO datasets (", "SELECT pg_si", "SET work", "SET timezone TO ", "SHOW search", "DROP TABLE ", "GRANT SELECT ON ",
+             "ALTER TABLE runs DROP CONSTRAINT ", "CREATE INDEX ON runs (", "TABLE public.", "\\dn ", "\\du ", "\\dT ", "\\dx ",
+             "\\dv ", "\\di ", "\\ds ", "\\sf ", "COPY ", "LOCK TABLE ", "DEALLOCATE ", "EXECUTE ", "ANALYZE ", "COMMENT ON TABLE ",
+             "EXPLAIN SELECT * FROM ", "DELETE FROM ", "SELECT a::", "REFRESH MATERIALIZED VIEW ", "\\c ", "LISTEN ", "FETCH 1 FROM "]
+    for text in texts:
+        # Ctrl-A, Ctrl-K: the line is given up. (Ctrl-C ends a psql that was built without readline.)
+        os.write(near, f"{text}\t\t\x01\x0b".encode())
+        waited(near)
+    os.write(near, b"\x01\x0b\n\\q\n")
+    waited(near)
+    equal(process.wait(30), 0)
+    os.close(near)
+
+
 @group("types")
 def _():
     says("a'b|Grüße", "\\set word 'a\\'b'", "\\set more Grüße", "SELECT :'word', :'more';")
@@ -77,11 +135,11 @@ def _():
 
 @group("streaming")
 def _():
-    rows, _ = psql("\\set FETCH_COUNT 100", "SELECT g FROM generate_series(1, 5000) g;")
-    equal(len(rows.splitlines()), 5000)
+    rows, _ = psql("\\set FETCH_COUNT 100", f"SELECT g FROM generate_series(1, {ROWS}) g;")
+    equal(len(rows.splitlines()), ROWS)
     says("1\n2\n3", "BEGIN;", "DECLARE c CURSOR FOR SELECT generate_series(1, 10);", "FETCH 2 FROM c;", "FETCH c;", "COMMIT;")
-    rows, _ = psql("SELECT repeat('x', 1000) FROM generate_series(1, 20000);")
-    equal(len(rows), 20000 * 1001 - 1)
+    rows, _ = psql(f"SELECT repeat('x', 1000) FROM generate_series(1, {BYTES // 150});")
+    equal(len(rows), BYTES // 150 * 1001 - 1)
 
 
 @group("hold cursors")
@@ -102,7 +160,7 @@ def _():
 
 @group("cancel")
 def _():
-    process = subprocess.Popen(["psql", "-X", "-A", "-t"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    process = subprocess.Popen([PROGRAM, "-X", "-A", "-t"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True)
     process.stdin.write("SELECT 'go';\nSELECT pg_sleep(60);\nSELECT 'after';\n")
     process.stdin.flush()

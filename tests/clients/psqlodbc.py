@@ -7,7 +7,9 @@ import os
 
 import pyodbc
 
-from common import DATABASE, HOST, INSERT, ORG, PASSWORD, PORT, TIMES, USER, equal, finish, group, soon, together, unique
+from common import (
+    DATABASE, HOST, INSERT, ORG, PASSWORD, PORT, ROWS, TIMES, USER, equal, finish, group, soon, together, total, unique,
+)
 
 pyodbc.pooling = False
 DRIVER = next(iter(glob.glob("/usr/lib/*/odbc/psqlodbcw.so")), "PostgreSQL Unicode")
@@ -80,12 +82,12 @@ def _():
 @group("streaming")
 def _():
     conn = connect(UseDeclareFetch=1, Fetch=100)
-    equal(sum(row[0] for row in conn.execute("SELECT g FROM generate_series(1, 5000) g")), 12502500)
-    cursor = conn.execute("SELECT g FROM generate_series(1, 5000) g")
+    equal(sum(row[0] for row in conn.execute(f"SELECT g FROM generate_series(1, {ROWS}) g")), total(ROWS))
+    cursor = conn.execute(f"SELECT g FROM generate_series(1, {ROWS}) g")
     cursor.fetchone()
     cursor.close()
     conn.autocommit = False
-    equal(sum(row[0] for row in conn.execute("SELECT g FROM generate_series(1, ?) g", 5000)), 12502500)
+    equal(sum(row[0] for row in conn.execute("SELECT g FROM generate_series(1, ?) g", ROWS)), total(ROWS))
     conn.commit()
     conn.close()
 

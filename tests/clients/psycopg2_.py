@@ -10,7 +10,7 @@ import psycopg2.extensions
 import psycopg2.extras
 import psycopg2.pool
 
-from common import CONNECTIONS, INSERT, ORG, TIMES, equal, finish, group, raises, soon, together, unique
+from common import CONNECTIONS, INSERT, ORG, ROWS, TIMES, equal, finish, group, raises, soon, together, total, unique
 
 psycopg2.extras.register_uuid()
 
@@ -117,8 +117,8 @@ def _():
     conn = connect()
     with conn.cursor("named") as cursor:
         cursor.itersize = 100
-        cursor.execute("SELECT g FROM generate_series(1, 5000) g")
-        equal(sum(row[0] for row in cursor), 12502500)
+        cursor.execute(f"SELECT g FROM generate_series(1, {ROWS}) g")
+        equal(sum(row[0] for row in cursor), total(ROWS))
     conn.commit()
     with conn.cursor("scrolled", scrollable=True) as cursor:
         cursor.execute("SELECT g FROM generate_series(1, 100) g")
@@ -146,17 +146,17 @@ def _():
     conn = connect()
     with conn.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE loaded (a int, b text)")
-        cursor.copy_from(io.StringIO("".join(f"{at}\ttext\n" for at in range(5000))), "loaded")
+        cursor.copy_from(io.StringIO("".join(f"{at}\ttext\n" for at in range(ROWS))), "loaded")
         out = io.StringIO()
         cursor.copy_to(out, "loaded")
-        equal(len(out.getvalue().splitlines()), 5000)
+        equal(len(out.getvalue().splitlines()), ROWS)
         out = io.StringIO()
         cursor.copy_expert("COPY (SELECT name FROM pipelines ORDER BY name) TO STDOUT WITH CSV HEADER", out)
         assert out.getvalue().startswith("name\n")
         conn.commit()
         raises("22P02", lambda: cursor.copy_from(io.StringIO("x\ty\n"), "loaded"))
         conn.rollback()
-        equal(one(conn, "SELECT count(*) FROM loaded"), 5000)
+        equal(one(conn, "SELECT count(*) FROM loaded"), ROWS)
     conn.close()
 
 
@@ -196,7 +196,7 @@ def _():
 
 @group("prepared")
 def _():
-    pool = psycopg2.pool.ThreadedConnectionPool(CONNECTIONS, CONNECTIONS, "")
+    pool = psycopg2.pool.ThreadedConnectionPool(1, max(8, CONNECTIONS), "")
 
     def work(number):
         conn = pool.getconn()

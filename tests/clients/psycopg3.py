@@ -11,7 +11,9 @@ from psycopg.types.json import Jsonb
 from psycopg.types.range import Range
 from psycopg_pool import ConnectionPool
 
-from common import CONNECTIONS, INSERT, ORG, TIMES, equal, finish, group, raises, soon, together, unique
+from common import (
+    BYTES, CONNECTIONS, INSERT, ORG, ROWS, TIMES, equal, finish, group, raises, soon, together, total, unique,
+)
 
 
 def connect(**options):
@@ -70,7 +72,7 @@ def _():
             if not isinstance(value, (str, Jsonb)) and value is not None and not name.endswith("]"):
                 got = conn.execute(f"SELECT %b::{name}", (value,), binary=True).fetchone()[0]
                 equal(got, value, name)
-        big = "x" * 3_000_000
+        big = "x" * BYTES
         equal(conn.execute("SELECT length(%s::text), %s::text", (big, big)).fetchone(), (len(big), big))
 
 
@@ -108,15 +110,15 @@ def _():
     with connect() as conn:
         with conn.cursor("named") as cursor:
             cursor.itersize = 100
-            cursor.execute("SELECT g FROM generate_series(1, 5000) g")
-            equal(sum(row[0] for row in cursor), 12502500)
+            cursor.execute(f"SELECT g FROM generate_series(1, {ROWS}) g")
+            equal(sum(row[0] for row in cursor), total(ROWS))
         with conn.cursor("scrolled", scrollable=True) as cursor:
             cursor.execute("SELECT g FROM generate_series(1, 100) g")
             cursor.scroll(50)
             equal(cursor.fetchone(), (51,))
             cursor.scroll(0, mode="absolute")
             equal(cursor.fetchmany(2), [(1,), (2,)])
-        equal(sum(row[0] for row in conn.cursor().stream("SELECT g FROM generate_series(1, 5000) g")), 12502500)
+        equal(sum(row[0] for row in conn.cursor().stream(f"SELECT g FROM generate_series(1, {ROWS}) g")), total(ROWS))
         equal(sum(1 for _ in conn.cursor().stream("SELECT g FROM generate_series(1, 500) g", size=50)
                   ) if psycopg.capabilities.has_stream_chunked() else 500, 500)
         with conn.cursor("early") as cursor:

@@ -13,7 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.ext.automap import automap_base
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, selectinload
 
-from common import CONNECTIONS, DATABASE, HOST, ORG, PASSWORD, PORT, TIMES, USER, equal, finish, group, together, unique
+from common import (
+    CONNECTIONS, DATABASE, HOST, ORG, PASSWORD, PORT, ROWS, TIMES, USER, equal, finish, group, together, total, unique,
+)
 
 ADDRESS = f"{USER}:{PASSWORD}@{HOST}:{PORT}/{DATABASE}"
 ENGINES = {
@@ -29,7 +31,7 @@ class Base(DeclarativeBase):
 class Pipeline(Base):
     __tablename__ = "pipelines"
     org_id: Mapped[str] = mapped_column(primary_key=True, default=ORG)
-    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
     name: Mapped[str]
     owner: Mapped[str]
     schedule: Mapped[str] = mapped_column(default="daily")
@@ -42,7 +44,7 @@ class Run(Base):
     __tablename__ = "runs"
     __table_args__ = (ForeignKeyConstraint(["org_id", "pipeline_id"], ["pipelines.org_id", "pipelines.id"]),)
     org_id: Mapped[str] = mapped_column(primary_key=True, default=ORG)
-    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, server_default=func.gen_random_uuid())
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
     pipeline_id: Mapped[uuid.UUID]
     status: Mapped[str]
     rows_read: Mapped[int] = mapped_column(default=0)
@@ -112,8 +114,8 @@ def sync_groups(driver, make):
     @group("streaming")
     def _():
         with engine.connect() as conn:
-            rows = conn.execution_options(yield_per=100).execute(text("SELECT g FROM generate_series(1, 5000) g"))
-            equal(sum(row[0] for row in rows), 12502500)
+            rows = conn.execution_options(yield_per=100).execute(text(f"SELECT g FROM generate_series(1, {ROWS}) g"))
+            equal(sum(row[0] for row in rows), total(ROWS))
 
     @group("types")
     def _():
@@ -162,8 +164,8 @@ def _():
     metadata = MetaData()
     metadata.reflect(engine)
     with engine.connect() as conn:
-        rows = conn.execution_options(stream_results=True).execute(text("SELECT g FROM generate_series(1, 5000) g"))
-        equal(sum(row[0] for row in rows), 12502500)
+        rows = conn.execution_options(stream_results=True).execute(text(f"SELECT g FROM generate_series(1, {ROWS}) g"))
+        equal(sum(row[0] for row in rows), total(ROWS))
     engine.dispose()
 
 
@@ -177,8 +179,8 @@ def _():
             metadata = MetaData()
             await conn.run_sync(metadata.reflect)
             assert "runs" in metadata.tables
-            rows = await conn.stream(text("SELECT g FROM generate_series(1, 5000) g"))
-            equal(sum([row[0] async for row in rows]), 12502500)
+            rows = await conn.stream(text(f"SELECT g FROM generate_series(1, {ROWS}) g"))
+            equal(sum([row[0] async for row in rows]), total(ROWS))
 
         async def work(number):
             for at in range(TIMES // CONNECTIONS):
