@@ -9,6 +9,7 @@ mod cluster;
 mod compatibility;
 mod configuration;
 mod copy_in;
+mod corpus;
 mod door;
 mod front;
 mod fuzz;

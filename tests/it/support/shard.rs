@@ -19,6 +19,13 @@ const TABLES: &str = "
     SELECT partywall.protect('public.canary'), partywall.protect('public.ledger');
     ANALYZE canary";
 
+/// The tables of the demo, and as many rows of globex as it has there.
+const SAMPLE_TABLES: [&str; 3] = [
+    include_str!("../../../src/demo/schema.sql"),
+    "SET demo.org = 'globex'; SET demo.pipelines = '30'; SET demo.runs_per_pipeline = '60'",
+    include_str!("../../../src/demo/seed.sql"),
+];
+
 /// A database that holds organizations, as the proxy is meant to find it.
 pub struct Shard {
     /// The cluster: stop it, restart it, look at it as its superuser.
@@ -39,6 +46,11 @@ impl Shard {
         SHARED.get_or_init(Self::start)
     }
 
+    /// A shard of one's own with the demo's tables, and rows of globex in them. Blocks.
+    pub fn start_sample() -> Self {
+        Self::filled_with(&ClusterOptions::default(), &SAMPLE_TABLES)
+    }
+
     /// A shard of one's own. Blocks.
     pub fn start() -> Self {
         Self::start_with(&ClusterOptions::default())
@@ -46,24 +58,30 @@ impl Shard {
 
     /// A shard of one's own with these options. Blocks.
     pub fn start_with(options: &ClusterOptions) -> Self {
+        Self::filled_with(options, &[TABLES])
+    }
+
+    fn filled_with(options: &ClusterOptions, scripts: &'static [&'static str]) -> Self {
         let options = options.clone();
         let work = move || {
             let cluster = Cluster::start_with(&options).expect("a cluster");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             let shard = Self { cluster, password: "for-these-tests".to_owned() };
-            runtime.block_on(shard.fill());
+            runtime.block_on(shard.fill(scripts));
             shard
         };
         // A thread of its own, as a runtime cannot be entered from within another.
         std::thread::spawn(work).join().expect("the shard was made")
     }
 
-    async fn fill(&self) {
+    async fn fill(&self, scripts: &[&str]) {
         let admin = self.cluster.connect(Self::DATABASE).await.expect("connects");
         for file in policies::PLAIN.into_iter().chain([policies::ADVISORY]) {
             admin.batch_execute(file.sql).await.expect(file.name);
         }
-        admin.batch_execute(TABLES).await.expect("tables are made and protected");
+        for script in scripts {
+            admin.batch_execute(script).await.expect("tables are made and protected");
+        }
         let password = format!("ALTER ROLE {} PASSWORD '{}'", Self::USER, self.password);
         admin.batch_execute(&password).await.expect("the shared role has a password");
     }

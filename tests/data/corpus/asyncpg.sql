@@ -1,0 +1,302 @@
+-- Recorded from asyncpg 0.32.0, on PostgreSQL 15 and 18: its introspection of types, cursors, COPY, the reset of its pool (tests/clients/run --record).
+SHOW statement_timeout
+-- .
+SHOW search_path
+-- .
+SHOW application_name
+-- .
+CREATE TEMPORARY TABLE shapes (a int4range[], b money, c public.pipelines)
+-- .
+SELECT * FROM shapes
+-- .
+
+                    SELECT
+                        current_setting('jit') AS cur,
+                        set_config('jit', 'off', false) AS new
+-- .
+WITH RECURSIVE typeinfo_tree(
+    oid, ns, name, kind, basetype, elemtype, elemdelim,
+    range_subtype, attrtypoids, attrnames, depth)
+AS (
+    SELECT
+        ti.oid, ti.ns, ti.name, ti.kind, ti.basetype,
+        ti.elemtype, ti.elemdelim, ti.range_subtype,
+        ti.attrtypoids, ti.attrnames, 0
+    FROM
+            (
+        SELECT
+            t.oid                           AS oid,
+            ns.nspname                      AS ns,
+            t.typname                       AS name,
+            t.typtype                       AS kind,
+            (CASE WHEN t.typtype = 'd' THEN
+                (WITH RECURSIVE typebases(oid, depth) AS (
+                    SELECT
+                        t2.typbasetype      AS oid,
+                        0                   AS depth
+                    FROM
+                        pg_type t2
+                    WHERE
+                        t2.oid = t.oid
+
+                    UNION ALL
+
+                    SELECT
+                        t2.typbasetype      AS oid,
+                        tb.depth + 1        AS depth
+                    FROM
+                        pg_type t2,
+                        typebases tb
+                    WHERE
+                       tb.oid = t2.oid
+                       AND t2.typbasetype != 0
+               ) SELECT oid FROM typebases ORDER BY depth DESC LIMIT 1)
+
+               ELSE NULL
+            END)                            AS basetype,
+            t.typelem                       AS elemtype,
+            elem_t.typdelim                 AS elemdelim,
+            COALESCE(
+                range_t.rngsubtype,
+                multirange_t.rngsubtype)    AS range_subtype,
+            (CASE WHEN t.typtype = 'c' THEN
+                (SELECT
+                    array_agg(ia.atttypid ORDER BY ia.attnum)
+                FROM
+                    pg_attribute ia
+                    INNER JOIN pg_class c
+                        ON (ia.attrelid = c.oid)
+                WHERE
+                    ia.attnum > 0 AND NOT ia.attisdropped
+                    AND c.reltype = t.oid)
+
+                ELSE NULL
+            END)                            AS attrtypoids,
+            (CASE WHEN t.typtype = 'c' THEN
+                (SELECT
+                    array_agg(ia.attname::text ORDER BY ia.attnum)
+                FROM
+                    pg_attribute ia
+                    INNER JOIN pg_class c
+                        ON (ia.attrelid = c.oid)
+                WHERE
+                    ia.attnum > 0 AND NOT ia.attisdropped
+                    AND c.reltype = t.oid)
+
+                ELSE NULL
+            END)                            AS attrnames
+        FROM
+            pg_catalog.pg_type AS t
+            INNER JOIN pg_catalog.pg_namespace ns ON (
+                ns.oid = t.typnamespace)
+            LEFT JOIN pg_type elem_t ON (
+                t.typlen = -1 AND
+                t.typelem != 0 AND
+                t.typelem = elem_t.oid
+            )
+            LEFT JOIN pg_range range_t ON (
+                t.oid = range_t.rngtypid
+            )
+            LEFT JOIN pg_range multirange_t ON (
+                t.oid = multirange_t.rngmultitypid
+            )
+    )
+ AS ti
+    WHERE
+        ti.oid = any($1::oid[])
+
+    UNION ALL
+
+    SELECT
+        ti.oid, ti.ns, ti.name, ti.kind, ti.basetype,
+        ti.elemtype, ti.elemdelim, ti.range_subtype,
+        ti.attrtypoids, ti.attrnames, tt.depth + 1
+    FROM
+            (
+        SELECT
+            t.oid                           AS oid,
+            ns.nspname                      AS ns,
+            t.typname                       AS name,
+            t.typtype                       AS kind,
+            (CASE WHEN t.typtype = 'd' THEN
+                (WITH RECURSIVE typebases(oid, depth) AS (
+                    SELECT
+                        t2.typbasetype      AS oid,
+                        0                   AS depth
+                    FROM
+                        pg_type t2
+                    WHERE
+                        t2.oid = t.oid
+
+                    UNION ALL
+
+                    SELECT
+                        t2.typbasetype      AS oid,
+                        tb.depth + 1        AS depth
+                    FROM
+                        pg_type t2,
+                        typebases tb
+                    WHERE
+                       tb.oid = t2.oid
+                       AND t2.typbasetype != 0
+               ) SELECT oid FROM typebases ORDER BY depth DESC LIMIT 1)
+
+               ELSE NULL
+            END)                            AS basetype,
+            t.typelem                       AS elemtype,
+            elem_t.typdelim                 AS elemdelim,
+            COALESCE(
+                range_t.rngsubtype,
+                multirange_t.rngsubtype)    AS range_subtype,
+            (CASE WHEN t.typtype = 'c' THEN
+                (SELECT
+                    array_agg(ia.atttypid ORDER BY ia.attnum)
+                FROM
+                    pg_attribute ia
+                    INNER JOIN pg_class c
+                        ON (ia.attrelid = c.oid)
+                WHERE
+                    ia.attnum > 0 AND NOT ia.attisdropped
+                    AND c.reltype = t.oid)
+
+                ELSE NULL
+            END)                            AS attrtypoids,
+            (CASE WHEN t.typtype = 'c' THEN
+                (SELECT
+                    array_agg(ia.attname::text ORDER BY ia.attnum)
+                FROM
+                    pg_attribute ia
+                    INNER JOIN pg_class c
+                        ON (ia.attrelid = c.oid)
+                WHERE
+                    ia.attnum > 0 AND NOT ia.attisdropped
+                    AND c.reltype = t.oid)
+
+                ELSE NULL
+            END)                            AS attrnames
+        FROM
+            pg_catalog.pg_type AS t
+            INNER JOIN pg_catalog.pg_namespace ns ON (
+                ns.oid = t.typnamespace)
+            LEFT JOIN pg_type elem_t ON (
+                t.typlen = -1 AND
+                t.typelem != 0 AND
+                t.typelem = elem_t.oid
+            )
+            LEFT JOIN pg_range range_t ON (
+                t.oid = range_t.rngtypid
+            )
+            LEFT JOIN pg_range multirange_t ON (
+                t.oid = multirange_t.rngmultitypid
+            )
+    )
+ ti,
+        typeinfo_tree tt
+    WHERE
+        (tt.elemtype IS NOT NULL AND ti.oid = tt.elemtype)
+        OR (tt.attrtypoids IS NOT NULL AND ti.oid = any(tt.attrtypoids))
+        OR (tt.range_subtype IS NOT NULL AND ti.oid = tt.range_subtype)
+        OR (tt.basetype IS NOT NULL AND ti.oid = tt.basetype)
+)
+
+SELECT DISTINCT
+    *,
+    basetype::regtype::text AS basetype_name,
+    elemtype::regtype::text AS elemtype_name,
+    range_subtype::regtype::text AS range_subtype_name
+FROM
+    typeinfo_tree
+ORDER BY
+    depth DESC
+-- .
+
+                SELECT
+                    set_config('jit', $1, false)
+-- .
+SELECT p FROM pipelines p LIMIT 1
+-- .
+SELECT $1::int + $2::int8
+-- .
+BEGIN;
+-- .
+INSERT INTO pipelines (org_id, name, owner, schedule) VALUES ($1, $2, 'o', 's')
+-- .
+ROLLBACK;
+-- .
+SELECT count(*) FROM pipelines WHERE name = $1
+-- .
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+-- .
+SAVEPOINT __asyncpg_savepoint_c__;
+-- .
+UPDATE pipelines SET owner = 'p' WHERE name = $1
+-- .
+ROLLBACK TO __asyncpg_savepoint_c__;
+-- .
+SELECT owner FROM pipelines WHERE name = $1
+-- .
+COMMIT;
+-- .
+BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE;
+-- .
+DELETE FROM pipelines WHERE name = $1
+-- .
+SELECT g FROM generate_series(1, $1::int) g
+-- .
+SELECT g FROM generate_series(1, 100) g
+-- .
+MOVE FORWARD 50 __asyncpg_portal_13__
+-- .
+SELECT g, $1::text FROM generate_series(1, 1000) g
+-- .
+SELECT quote_literal($1::"pg_catalog"."text"::text)
+-- .
+COPY (SELECT g, 'x''y'::text FROM generate_series(1, 1000) g) TO STDOUT
+-- .
+COPY "pipelines"("name") TO STDOUT (FORMAT 'csv', HEADER True)
+-- .
+CREATE TEMPORARY TABLE loaded (a int, b text, c timestamptz)
+-- .
+SELECT * FROM "loaded" LIMIT 1
+-- .
+COPY "loaded" FROM STDIN (FORMAT binary)
+-- .
+COPY "loaded" FROM STDIN (FORMAT 'csv')
+-- .
+COPY "loaded" FROM STDIN
+-- .
+SELECT count(*) FROM loaded
+-- .
+SET search_path = pg_catalog; SET work_mem = '3MB'
+-- .
+SELECT current_setting('work_mem')
+-- .
+SELECT set_config('TimeZone', $1, false)
+-- .
+SELECT current_setting('jit') FROM (SELECT 1) x
+-- .
+SHOW jit
+-- .
+SELECT pg_advisory_unlock_all();
+CLOSE ALL;
+UNLISTEN *;
+RESET ALL;
+-- .
+SELECT 1
+-- .
+DEALLOCATE "__asyncpg_stmt_1e__"
+-- .
+DEALLOCATE ALL
+-- .
+CREATE TEMPORARY TABLE mine (a int)
+-- .
+INSERT INTO mine VALUES ($1)
+-- .
+SELECT sum(a) FROM mine
+-- .
+DISCARD ALL
+-- .
+SELECT 1 FROM mine
+-- .
+LISTEN "channel"
+-- .
