@@ -19,6 +19,7 @@ mod shards;
 mod demo;
 mod docker;
 mod policies;
+mod recorded;
 mod isolation;
 mod server_login;
 mod support;

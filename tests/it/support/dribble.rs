@@ -107,16 +107,18 @@ async fn pass(near: TcpStream, to: SocketAddr, [piece, up, down]: [usize; 3], pa
 
 /// Carries up to `limit` bytes; returns at the limit, or when either side has ended.
 async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, piece: usize, mut limit: usize, passed: &AtomicUsize) {
-    let mut buffer = vec![0; piece.min(65_536)];
+    let mut buffer = vec![0; 65_536];
     while limit > 0 {
         let room = buffer.len().min(limit);
         let Ok(count @ 1..) = from.read(&mut buffer[..room]).await else { return };
-        if to.write_all(&buffer[..count]).await.is_err() {
-            return;
+        for bytes in buffer[..count].chunks(piece) {
+            if to.write_all(bytes).await.is_err() {
+                return;
+            }
+            limit -= bytes.len();
+            passed.fetch_add(bytes.len(), Ordering::SeqCst);
+            // Lets the receiver see this piece by itself.
+            tokio::task::yield_now().await;
         }
-        limit -= count;
-        passed.fetch_add(count, Ordering::SeqCst);
-        // Lets the receiver see this piece by itself.
-        tokio::task::yield_now().await;
     }
 }

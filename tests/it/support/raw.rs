@@ -236,11 +236,16 @@ impl Raw {
 
     /// A session of the shared role on the server itself, past the proxy, told that it is `org`'s.
     pub async fn past_the_proxy(shard: &Shard, org: &str) -> Self {
+        Self::past_the_proxy_with(shard, org, &[]).await
+    }
+
+    /// As [`Self::past_the_proxy`], with more start-up parameters.
+    pub async fn past_the_proxy_with(shard: &Shard, org: &str, more: &[(&str, &str)]) -> Self {
         let mut raw = Self::dial(([127, 0, 0, 1], shard.cluster.port()).into()).await;
-        raw.send(Wire::startup(&[("user", Shard::USER), ("database", Shard::DATABASE)])).await;
+        let own = [("user", Shard::USER), ("database", Shard::DATABASE), ("app.current_org_id", org)];
+        raw.send(Wire::startup(&[&own, more].concat())).await;
         raw.prove(&shard.password).await;
         raw.until_ready().await;
-        raw.query(&format!("SET app.current_org_id = '{org}'")).await;
         raw
     }
 
