@@ -10,7 +10,7 @@ use super::relations::LOCKS_SCHEMA;
 use super::rewrite::{Edit, To};
 use super::settings;
 use super::verdict::{Change, Set, Taints, Value};
-use super::walk::{Constant, Walk, constant};
+use super::walk::{Constant, Walk};
 use crate::refusal::Kind;
 
 impl<'a> Walk<'_, 'a> {
@@ -138,7 +138,7 @@ impl<'a> Walk<'_, 'a> {
         {
             return Ok(());
         }
-        let name = match (constant(name), from_settings) {
+        let name = match (self.constant(name), from_settings) {
             (Constant::Text(name), _) => name,
             (_, Some(name)) if is_column(call.args().get(0), "name") => name,
             _ => {
@@ -150,12 +150,12 @@ impl<'a> Walk<'_, 'a> {
             }
         };
         let name = settings::canonical(name);
-        let local = match constant(local) {
+        let local = match self.constant(local) {
             Constant::Boolean(local) => Some(local),
             _ => None,
         };
         let no_at = |no: No| no.at(call.location);
-        match config_value(value) {
+        match config_value(self.constant(value)) {
             None => {
                 self.rules.settings.may_reset(&name, self.rights).map_err(no_at)?;
                 self.facts.changes.push(Change::Reset { name, local: local.unwrap_or(false) });
@@ -211,8 +211,8 @@ fn is_column(node: Option<Node<'_>>, name: &str) -> bool {
 }
 
 /// The value given to `set_config`; none for NULL, which resets.
-fn config_value(node: Node<'_>) -> Option<Value> {
-    match constant(node) {
+fn config_value(given: Constant<'_>) -> Option<Value> {
+    match given {
         Constant::Text(text) => Some(Value::Literal(text.into())),
         Constant::Null => None,
         Constant::Parameter(number) => Some(Value::Parameter(number)),

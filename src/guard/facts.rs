@@ -26,6 +26,8 @@ pub(super) struct Facts {
     pub wrote: bool,
     /// The statement that is being judged makes a table (SELECT … INTO).
     pub defined: bool,
+    /// The values of constants may have had a say.
+    pub weighed_values: bool,
 }
 
 impl Facts {
@@ -59,6 +61,16 @@ impl Facts {
             (true, _) => StatementClass::Ddl,
             (false, true) => StatementClass::Write,
             (false, false) => StatementClass::Read,
+        }
+    }
+
+    /// Whether the verdict is that on every text that differs from this one in nothing but the values of its constants.
+    ///
+    /// Where something changes in the session, the verdict says what, in the text's own values and places.
+    pub fn is_shareable(&self) -> bool {
+        match self.statements.as_slice() {
+            [only] => !self.weighed_values && only.changes.is_empty() && self.edits.is_empty(),
+            _ => false,
         }
     }
 

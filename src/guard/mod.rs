@@ -9,6 +9,7 @@ mod calls;
 mod copy_in;
 mod definitions;
 mod facts;
+mod fold;
 mod functions;
 mod no;
 mod parse;
@@ -77,11 +78,14 @@ impl Guard {
     /// Refusals: 54000 too long or too large, 42601 does not parse (the parser's words and position), 0A000 not
     /// supported, 25006 a write without the right to write, 42501 everything else.
     pub fn judge(&self, sql: &str, rights: &Rights) -> Result<Arc<Verdict>, Refusal> {
-        if let Some(verdict) = self.cache.get(sql, rights) {
-            return Ok(verdict);
-        }
-        let verdict = Arc::new(parse::without_panic(|| self.judge_anew(sql, rights))??);
-        self.cache.insert(sql, rights, &verdict);
+        parse::check_length(sql, self.statement_bytes_max)?;
+        let place = match self.cache.get(sql, rights) {
+            Ok(verdict) => return Ok(verdict),
+            Err(place) => place,
+        };
+        let Judged { verdict, shareable } = parse::without_panic(|| self.judge_anew(sql, rights))??;
+        let verdict = Arc::new(verdict);
+        self.cache.insert(&place, &verdict, shareable);
         Ok(verdict)
     }
 
@@ -110,19 +114,25 @@ impl Guard {
         }
     }
 
-    fn judge_anew(&self, sql: &str, rights: &Rights) -> Result<Verdict, Refusal> {
+    fn judge_anew(&self, sql: &str, rights: &Rights) -> Result<Judged, Refusal> {
         let facts = self.walk(sql, rights)?;
         if facts.edits.is_empty() {
-            return Ok(facts.into_verdict(None));
+            let shareable = facts.is_shareable();
+            return Ok(Judged { verdict: facts.into_verdict(None), shareable });
         }
         let text = rewrite::rewritten(sql, facts.edits)?;
         // What is sent is what was judged: in the new text nothing is left to be written anew, or it is not sent.
         let facts = self.walk(&text, rights)?;
-        if facts.edits.is_empty() { Ok(facts.into_verdict(Some(text.into()))) } else { Err(rewrite::unclear()) }
+        if !facts.edits.is_empty() {
+            return Err(rewrite::unclear());
+        }
+        // The text that stands in for this one has this one's values.
+        Ok(Judged { verdict: facts.into_verdict(Some(text.into())), shareable: false })
     }
 
     fn walk(&self, sql: &str, rights: &Rights) -> Result<facts::Facts, Refusal> {
-        let tree = parse::parse(sql, self.statement_bytes_max)?;
+        parse::check_length(sql, self.statement_bytes_max)?;
+        let tree = parse::parse(sql)?;
         if tree.len() > STATEMENTS_MAX {
             let message = format!("the text has more than the {STATEMENTS_MAX} statements that the guard reads");
             return Err(Refusal::new(Kind::StatementTooLarge, message).with_hint("Send it in several parts."));
@@ -134,6 +144,12 @@ impl Guard {
             .map_err(|no| no.into_refusal(sql))?;
         Ok(facts)
     }
+}
+
+/// A verdict, and whether it is that on every text with the same fold.
+struct Judged {
+    verdict: Verdict,
+    shareable: bool,
 }
 
 /// What a name is the name of.

@@ -12,16 +12,19 @@ const POSITION_BYTES_MAX: usize = 4 << 10;
 /// At most so many places are tried for the position of a syntax error.
 const POSITION_TRIES_MAX: usize = 8;
 
+/// Refuses a text that is longer than `bytes_max`.
+pub(super) fn check_length(sql: &str, bytes_max: usize) -> Result<(), Refusal> {
+    if sql.len() <= bytes_max {
+        return Ok(());
+    }
+    let message = format!("statement of {} bytes is longer than the {bytes_max} bytes that the guard reads", sql.len());
+    Err(Refusal::new(Kind::StatementTooLarge, message).with_hint("Send the data with COPY, or in several statements."))
+}
+
 /// Parses a text, or says why not.
 ///
 /// PostgreSQL's grammar keeps its own stack on the heap and refuses what is nested deeper than 10,000 levels.
-pub(super) fn parse(sql: &str, bytes_max: usize) -> Result<ParseResult, Refusal> {
-    if sql.len() > bytes_max {
-        let message =
-            format!("statement of {} bytes is longer than the {bytes_max} bytes that the guard reads", sql.len());
-        return Err(Refusal::new(Kind::StatementTooLarge, message)
-            .with_hint("Send the data with COPY, or in several statements."));
-    }
+pub(super) fn parse(sql: &str) -> Result<ParseResult, Refusal> {
     if sql.contains('\0') {
         return Err(Refusal::new(Kind::Syntax, "a statement may not contain a zero byte"));
     }

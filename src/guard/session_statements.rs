@@ -9,7 +9,7 @@ use super::calls::place;
 use super::no::{Answer, No};
 use super::settings::{canonical, is_name_list};
 use super::verdict::{Change, Taints, Value};
-use super::walk::{Constant, Walk, constant};
+use super::walk::{Constant, Walk};
 use crate::event::StatementClass as Class;
 
 impl<'a> Walk<'_, 'a> {
@@ -71,7 +71,7 @@ impl<'a> Walk<'_, 'a> {
             let Node::DefElem(option) = option else {
                 return Err(No::unsupported("a transaction mode that the guard does not know"));
             };
-            let (name, value) = mode(option)?;
+            let (name, value) = mode(option, self.constant(option.arg()))?;
             self.rules.settings.may_set(name, &value, self.rights)?;
             keep(self, name, value)?;
         }
@@ -120,8 +120,8 @@ impl<'a> Walk<'_, 'a> {
 }
 
 /// A transaction mode as a setting: `transaction_isolation`, `transaction_read_only` or `transaction_deferrable`.
-fn mode(option: &DefElem) -> Answer<(&str, Value)> {
-    let value = match constant(option.arg()) {
+fn mode<'a>(option: &'a DefElem, given: Constant<'a>) -> Answer<(&'a str, Value)> {
+    let value = match given {
         Constant::Text(text) => Value::Literal(text.into()),
         Constant::Integer(number) => Value::Literal(if number == 0 { "off" } else { "on" }.into()),
         _ => Value::Unknown,

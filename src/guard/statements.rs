@@ -8,7 +8,7 @@ use pg_raw_parse::{ConstValue, Node};
 
 use super::no::{Answer, No};
 use super::verdict::{Change, Taints};
-use super::walk::{Constant, Walk, constant, names};
+use super::walk::{Constant, Walk, names};
 use crate::event::StatementClass as Class;
 use crate::refusal::Kind;
 
@@ -38,6 +38,16 @@ impl<'a> Walk<'_, 'a> {
                 self.rows(node)
             }
             Node::InsertStmt(_) | Node::UpdateStmt(_) | Node::DeleteStmt(_) | Node::MergeStmt(_) => self.rows(node),
+            other => {
+                // Of these the guard reads values in many places.
+                self.facts.weighed_values = true;
+                self.other_statement(other)
+            }
+        }
+    }
+
+    fn other_statement(&mut self, node: Node<'a>) -> Answer<Class> {
+        match node {
             Node::ExplainStmt(explain) => self.explain(explain),
             Node::CopyStmt(copy) => self.copy(copy),
             Node::PrepareStmt(prepare) => self.prepare(prepare),
@@ -93,7 +103,7 @@ impl<'a> Walk<'_, 'a> {
         let from_settings = match select.from_clause().iter().next() {
             None if matches!(select.where_clause(), Node::None) => None,
             None => return Ok(()),
-            Some(relation) => match settings_name(relation, select) {
+            Some(relation) => match self.settings_name(relation, select) {
                 Some(name) => Some(name),
                 None => return Ok(()),
             },
@@ -106,6 +116,26 @@ impl<'a> Walk<'_, 'a> {
             }
         }
         Ok(())
+    }
+
+    /// The form that pg_dump sends: `FROM pg_settings WHERE name = 'constant'`; answers the constant.
+    fn settings_name(&mut self, relation: Node<'a>, select: &'a SelectStmt) -> Option<&'a str> {
+        let Node::RangeVar(relation) = relation else { return None };
+        let is_settings = matches!(names(relation), (None | Some("pg_catalog"), "pg_settings"));
+        if !is_settings || select.from_clause().len() != 1 {
+            return None;
+        }
+        let Node::A_Expr(compare) = select.where_clause() else { return None };
+        let is_equal = compare.kind == pg_raw_parse::raw::A_Expr_Kind::AEXPR_OP
+            && compare.name().len() == 1
+            && compare.name().iter().next().and_then(Node::as_str) == Some("=");
+        let Node::ColumnRef(column) = compare.lexpr() else { return None };
+        let is_name =
+            column.fields().len() == 1 && column.fields().iter().next().and_then(Node::as_str) == Some("name");
+        match (is_equal && is_name, self.constant(compare.rexpr())) {
+            (true, Constant::Text(name)) => Some(name),
+            _ => None,
+        }
     }
 
     fn explain(&mut self, explain: &'a ExplainStmt) -> Answer<Class> {
@@ -222,25 +252,6 @@ fn is_bare(select: &SelectStmt) -> bool {
         && matches!(select.limit_offset(), Node::None)
         && matches!(select.limit_count(), Node::None)
         && select.locking_clause().is_empty()
-}
-
-/// The form that pg_dump sends: `FROM pg_settings WHERE name = 'constant'`; answers the constant.
-fn settings_name<'a>(relation: Node<'a>, select: &'a SelectStmt) -> Option<&'a str> {
-    let Node::RangeVar(relation) = relation else { return None };
-    let is_settings = matches!(names(relation), (None | Some("pg_catalog"), "pg_settings"));
-    if !is_settings || select.from_clause().len() != 1 {
-        return None;
-    }
-    let Node::A_Expr(compare) = select.where_clause() else { return None };
-    let is_equal = compare.kind == pg_raw_parse::raw::A_Expr_Kind::AEXPR_OP
-        && compare.name().len() == 1
-        && compare.name().iter().next().and_then(Node::as_str) == Some("=");
-    let Node::ColumnRef(column) = compare.lexpr() else { return None };
-    let is_name = column.fields().len() == 1 && column.fields().iter().next().and_then(Node::as_str) == Some("name");
-    match (is_equal && is_name, constant(compare.rexpr())) {
-        (true, Constant::Text(name)) => Some(name),
-        _ => None,
-    }
 }
 
 /// Whether an option of EXPLAIN says "off" (define.c, `defGetBoolean`); without a value it says "on".

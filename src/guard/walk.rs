@@ -271,6 +271,12 @@ impl<'r, 'a> Walk<'r, 'a> {
         Ok(())
     }
 
+    /// What a node is, taken as a constant: from here on the verdict may depend on it.
+    pub fn constant<'n>(&mut self, node: Node<'n>) -> Constant<'n> {
+        self.facts.weighed_values = true;
+        constant(node)
+    }
+
     /// Whether the statement's judge has accepted this very call.
     pub fn is_accepted(&self, call: &FuncCall) -> bool {
         !self.accepted.is_empty() && self.accepted.contains(&ptr::from_ref(call))
@@ -293,7 +299,7 @@ pub(super) enum Constant<'a> {
 }
 
 /// What a node is, taken as a constant.
-pub(super) fn constant(node: Node<'_>) -> Constant<'_> {
+fn constant(node: Node<'_>) -> Constant<'_> {
     match node {
         Node::ParamRef(parameter) => Constant::Parameter(parameter.number),
         Node::A_Const(constant) => match constant.val() {

@@ -420,7 +420,7 @@ INSERT INTO pg_temp.pg_settings VALUES (1)
 "#;
 
 /// Refused as not supported by anybody.
-const UNSUPPORTED: [&str; 6] = [
+pub(super) const UNSUPPORTED: [&str; 6] = [
     "PREPARE TRANSACTION 'x'",
     "COMMIT PREPARED 'x'",
     "ROLLBACK PREPARED 'x'",

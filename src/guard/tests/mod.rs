@@ -3,6 +3,7 @@
 mod attacks;
 mod bounds;
 mod effects;
+mod fold;
 mod honest;
 mod permissions;
 mod tree;
