@@ -142,7 +142,7 @@ pub enum Event {
         /// The words the client heard.
         message: String,
     },
-    /// A statement was sent on to the server; only when audit asks for it ([`OrgObserver::wants_statements`]).
+    /// A statement was sent on to the server; only when audit asks for it ([`Observer::wants_statements`]).
     Statement {
         /// Whose session.
         facts: Arc<SessionFacts>,
@@ -168,18 +168,40 @@ pub enum Event {
     },
 }
 
+/// Some classes of statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClassSet(u8);
+
+impl ClassSet {
+    /// Those that are `wanted`.
+    pub fn of(wanted: impl Fn(StatementClass) -> bool) -> Self {
+        Self(
+            StatementClass::ALL.into_iter().filter(|&class| wanted(class)).fold(0, |set, class| set | 1 << class as u8),
+        )
+    }
+
+    /// Whether `class` is among them.
+    pub fn contains(self, class: StatementClass) -> bool {
+        self.0 & 1 << class as u8 != 0
+    }
+}
+
 /// Listens to one organization's statements; resolved once at login, called once per statement.
 pub trait OrgObserver: Send + Sync {
     /// A statement of this organization has ended.
     fn statement(&self, done: &StatementDone);
-    /// Whether [`Event::Statement`] is wanted for this class.
-    fn wants_statements(&self, class: StatementClass) -> bool;
 }
 
 /// Listens to everything.
 pub trait Observer: Send + Sync {
     /// Something rare has happened. Must not block.
     fn event(&self, event: &Event);
-    /// The handle for one organization's statements.
-    fn organization(&self, org: &OrgId) -> Arc<dyn OrgObserver>;
+    /// The handle for one organization's statements; none, as here, for who does not listen to them.
+    fn organization(&self, _org: &OrgId) -> Option<Arc<dyn OrgObserver>> {
+        None
+    }
+    /// Whether [`Event::Statement`] is wanted for this class; asked once a session, at login.
+    fn wants_statements(&self, _class: StatementClass) -> bool {
+        false
+    }
 }

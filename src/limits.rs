@@ -61,6 +61,9 @@ impl Limits {
 pub struct OrgLimits {
     org: OrgId,
     tier: ArcSwap<Tier>,
+    /// Of the tier, what each statement asks for: as words that are cheap to read.
+    running_max: AtomicU32,
+    weight: AtomicU32,
     connections: AtomicU32,
     running: AtomicU32,
     queued: AtomicU32,
@@ -76,6 +79,8 @@ impl OrgLimits {
         Self {
             org,
             tier: ArcSwap::from(Arc::clone(tier)),
+            running_max: AtomicU32::new(running_max(tier)),
+            weight: AtomicU32::new(tier.weight),
             connections: AtomicU32::new(0),
             running: AtomicU32::new(0),
             queued: AtomicU32::new(0),
@@ -100,6 +105,11 @@ impl OrgLimits {
         Arc::ptr_eq(&self.tier.load(), tier)
     }
 
+    /// The tier's share of a pool beside others.
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
     /// Statements running now.
     pub fn running(&self) -> u32 {
         self.running.load(Ordering::Relaxed)
@@ -113,6 +123,8 @@ impl OrgLimits {
     fn set_tier(&self, tier: &Arc<Tier>) {
         if !self.has_tier(tier) {
             self.tier.store(Arc::clone(tier));
+            self.running_max.store(running_max(tier), Ordering::SeqCst);
+            self.weight.store(tier.weight, Ordering::Relaxed);
             // A higher limit may let a waiting statement run.
             self.wake();
         }
@@ -137,7 +149,7 @@ impl OrgLimits {
 
     /// Takes a permit for one more running statement, if the tier's limit leaves one.
     pub fn permit(self: &Arc<Self>) -> Option<Permit> {
-        take(&self.running, self.tier.load().max_concurrent_queries).then(|| Permit(Arc::clone(self)))
+        take(&self.running, Some(self.running_max.load(Ordering::SeqCst))).then(|| Permit(Arc::clone(self)))
     }
 
     /// Takes a permit, or else has `waker` woken when one comes free.
@@ -202,12 +214,17 @@ impl OrgLimits {
     }
 
     fn wake(&self) {
-        if self.starved.swap(false, Ordering::SeqCst) {
+        // Nearly always nobody is: to look costs less than to write.
+        if self.starved.load(Ordering::SeqCst) && self.starved.swap(false, Ordering::SeqCst) {
             for waker in std::mem::take(&mut *self.wakers.lock()) {
                 waker.wake();
             }
         }
     }
+}
+
+fn running_max(tier: &Tier) -> u32 {
+    tier.max_concurrent_queries.unwrap_or(u32::MAX)
 }
 
 fn shown(limit: Option<u32>) -> String {

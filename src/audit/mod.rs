@@ -18,8 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::config::StatementAudit;
-use crate::event::{Event, Observer, OrgObserver, StatementClass, StatementDone};
-use crate::ids::OrgId;
+use crate::event::{Event, Observer, StatementClass};
 use crate::metrics::AuditCounters;
 
 pub use record::may_be_quoted;
@@ -69,9 +68,7 @@ fn channel(
 ) -> (AuditObserver, Receiver<Message>) {
     let (sender, receiver) = sync_channel(queue_max);
     let shared = Shared { queue_max, queued: AtomicUsize::new(0), gap: Gap::default(), counters };
-    let observer =
-        AuditObserver { sender, shared: Arc::new(shared), statements, handle: Arc::new(StatementsWanted(statements)) };
-    (observer, receiver)
+    (AuditObserver { sender, shared: Arc::new(shared), statements }, receiver)
 }
 
 /// Puts what is to be recorded into the queue; never waits.
@@ -80,8 +77,6 @@ pub struct AuditObserver {
     sender: SyncSender<Message>,
     shared: Arc<Shared>,
     statements: StatementAudit,
-    /// One for all organizations.
-    handle: Arc<StatementsWanted>,
 }
 
 impl Observer for AuditObserver {
@@ -106,19 +101,8 @@ impl Observer for AuditObserver {
         }
     }
 
-    fn organization(&self, _org: &OrgId) -> Arc<dyn OrgObserver> {
-        Arc::clone(&self.handle) as Arc<dyn OrgObserver>
-    }
-}
-
-#[derive(Debug)]
-struct StatementsWanted(StatementAudit);
-
-impl OrgObserver for StatementsWanted {
-    fn statement(&self, _done: &StatementDone) {}
-
     fn wants_statements(&self, class: StatementClass) -> bool {
-        wants(self.0, class)
+        wants(self.statements, class)
     }
 }
 

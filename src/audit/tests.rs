@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::event::{CloseReason, SessionFacts};
-use crate::ids::{SessionId, ShardName, TierName, UserId};
+use crate::ids::{OrgId, SessionId, ShardName, TierName, UserId};
 use crate::refusal::Kind;
 
 fn facts() -> Arc<SessionFacts> {

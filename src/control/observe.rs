@@ -34,12 +34,17 @@ impl Observer for Fanout {
         }
     }
 
-    fn organization(&self, org: &OrgId) -> Arc<dyn OrgObserver> {
-        Arc::new(OrgFanout(self.observers.iter().map(|observer| observer.organization(org)).collect()))
+    fn organization(&self, org: &OrgId) -> Option<Arc<dyn OrgObserver>> {
+        let mut handles: Vec<_> = self.observers.iter().filter_map(|observer| observer.organization(org)).collect();
+        if handles.len() > 1 { Some(Arc::new(OrgFanout(handles.into()))) } else { handles.pop() }
+    }
+
+    fn wants_statements(&self, class: StatementClass) -> bool {
+        self.observers.iter().any(|observer| observer.wants_statements(class))
     }
 }
 
-/// One organization's handles.
+/// One organization's handles, where there are several.
 struct OrgFanout(Box<[Arc<dyn OrgObserver>]>);
 
 impl OrgObserver for OrgFanout {
@@ -47,10 +52,6 @@ impl OrgObserver for OrgFanout {
         for observer in &self.0 {
             observer.statement(done);
         }
-    }
-
-    fn wants_statements(&self, class: StatementClass) -> bool {
-        self.0.iter().any(|observer| observer.wants_statements(class))
     }
 }
 
@@ -108,20 +109,6 @@ impl Observer for LogObserver {
                 }
             }
         }
-    }
-
-    fn organization(&self, _org: &OrgId) -> Arc<dyn OrgObserver> {
-        Arc::new(NoStatements)
-    }
-}
-
-struct NoStatements;
-
-impl OrgObserver for NoStatements {
-    fn statement(&self, _done: &StatementDone) {}
-
-    fn wants_statements(&self, _class: StatementClass) -> bool {
-        false
     }
 }
 
@@ -204,16 +191,6 @@ mod tests {
     impl Observer for Wants {
         fn event(&self, _event: &Event) {}
 
-        fn organization(&self, _org: &OrgId) -> Arc<dyn OrgObserver> {
-            Arc::new(WantsHandle(self.0))
-        }
-    }
-
-    struct WantsHandle(StatementClass);
-
-    impl OrgObserver for WantsHandle {
-        fn statement(&self, _done: &StatementDone) {}
-
         fn wants_statements(&self, class: StatementClass) -> bool {
             class == self.0
         }
@@ -226,8 +203,8 @@ mod tests {
         let log = Arc::new(LogObserver::default());
         let fanout = Fanout::new(vec![Arc::clone(&one) as _, wants as _, Arc::clone(&two) as _, log as _]);
         let org = OrgId::new("org_1").expect("a good name");
-        let handle = fanout.organization(&org);
-        assert!(handle.wants_statements(StatementClass::Ddl) && !handle.wants_statements(StatementClass::Read));
+        let handle = fanout.organization(&org).expect("two of them listen");
+        assert!(fanout.wants_statements(StatementClass::Ddl) && !fanout.wants_statements(StatementClass::Read));
         let done = StatementDone {
             class: StatementClass::Read,
             latency: SECOND,

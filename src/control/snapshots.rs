@@ -14,10 +14,10 @@ use super::load::{read_seal_keys, read_secret};
 use crate::auth::Throttle;
 use crate::cancel::Registry;
 use crate::config::{Config, Shard, Status, TlsFiles};
-use crate::event::{Event, Observer, OrgObserver, StatementClass, StatementDone};
+use crate::event::{Event, Observer};
 use crate::guard::Guard;
 use crate::handshake::{Door, KeyRing, Reserved};
-use crate::ids::{OrgId, ShardName};
+use crate::ids::ShardName;
 use crate::limits::Limits;
 use crate::net::Caps;
 use crate::net::tls::ServerTls;
@@ -314,20 +314,5 @@ impl Observer for Board {
         if let Some(known) = self.shards.lock().get_mut(name) {
             *known = state;
         }
-    }
-
-    fn organization(&self, _: &OrgId) -> Arc<dyn OrgObserver> {
-        Arc::new(Deaf)
-    }
-}
-
-/// The board cares for no statements.
-struct Deaf;
-
-impl OrgObserver for Deaf {
-    fn statement(&self, _: &StatementDone) {}
-
-    fn wants_statements(&self, _: StatementClass) -> bool {
-        false
     }
 }

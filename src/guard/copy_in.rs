@@ -80,7 +80,7 @@ impl CopyIn {
     }
 
     fn read_tree(sql: &str) -> Option<Self> {
-        let tree = parse::parse(sql, sql.len()).ok()?;
+        let tree = parse::parse(sql).ok()?;
         let mut statements = tree.iter();
         let (Some(only), None) = (statements.next(), statements.next()) else { return None };
         let Node::CopyStmt(copy) = only.stmt() else { return None };
@@ -110,7 +110,7 @@ impl CopyIn {
     /// the same of everything else.
     fn is_read_rightly(&self, sql: &str, copy: &CopyStmt) -> bool {
         let text = self.staged(sql, NAMELESS);
-        let Ok(tree) = parse::parse(&text, text.len()) else { return false };
+        let Ok(tree) = parse::parse(&text) else { return false };
         let mut statements = tree.iter();
         let (Some(only), None) = (statements.next(), statements.next()) else { return false };
         let Node::CopyStmt(other) = only.stmt() else { return false };

@@ -187,8 +187,8 @@ impl Observer for Metrics {
         }
     }
 
-    fn organization(&self, org: &OrgId) -> Arc<dyn OrgObserver> {
-        self.counters(org)
+    fn organization(&self, org: &OrgId) -> Option<Arc<dyn OrgObserver>> {
+        Some(self.counters(org))
     }
 }
 

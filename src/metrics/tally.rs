@@ -111,10 +111,6 @@ impl OrgObserver for Counters {
             self.result_bytes.fetch_add(done.result_bytes, Relaxed);
         }
     }
-
-    fn wants_statements(&self, _class: StatementClass) -> bool {
-        false
-    }
 }
 
 #[derive(Debug, Default)]

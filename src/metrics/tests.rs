@@ -92,7 +92,7 @@ fn facts(name: &str) -> Arc<SessionFacts> {
 }
 
 fn run(metrics: &Metrics, name: &str, statements: usize) {
-    let handle = metrics.organization(&org(name));
+    let handle = metrics.organization(&org(name)).expect("metrics count statements");
     for _ in 0..statements {
         handle.statement(&StatementDone {
             class: StatementClass::Read,

@@ -1,12 +1,10 @@
 //! A server connection with all that is known of it: what it was told, what it has prepared, what it has been through.
 
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context as TaskContext, Waker};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::bond::Bond;
 use super::statements::{Prepared, Statement};
@@ -126,10 +124,7 @@ impl Connection {
     ///
     /// Costs no system call: the runtime already knows whether the socket became readable.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let mut byte = [0; 1];
-        let mut buffer = ReadBuf::new(&mut byte);
-        let mut cx = TaskContext::from_waker(Waker::noop());
-        Pin::new(&mut self.server.stream).poll_read(&mut cx, &mut buffer).is_pending()
+        self.server.stream.is_quiet()
     }
 
     /// Whether it has confirmed this very context, and the database will believe it for a while.

@@ -37,12 +37,18 @@ pub(super) struct Grant {
 }
 
 impl Grant {
-    pub(super) fn new(pool: Rc<Pool>, line: Rc<Line>, connection: Option<Box<Connection>>, permit: Permit) -> Self {
+    pub(super) fn new(
+        pool: Rc<Pool>,
+        line: Rc<Line>,
+        connection: Option<Box<Connection>>,
+        permit: Permit,
+        now: Instant,
+    ) -> Self {
         if connection.is_some() {
             line.holding.set(line.holding.get() + 1);
         }
         let charge = pool.clock.begin(&line);
-        let turn = Some(Turn { permit, charge, since: Instant::now() });
+        let turn = Some(Turn { permit, charge, since: now });
         Self { pool, line, connection, turn, used: false }
     }
 
@@ -82,18 +88,23 @@ impl Grant {
         Lease { grant: self, cancel: None, cancel_sent: false, busy: false, fresh }
     }
 
-    fn end_turn(&mut self) -> Option<Permit> {
+    fn end_turn(&mut self, now: Instant) -> Option<Permit> {
         let turn = self.turn.take()?;
-        self.pool.clock.end(&self.line, turn.charge, turn.since.elapsed());
+        self.pool.clock.end(&self.line, turn.charge, now.saturating_duration_since(turn.since));
         Some(turn.permit)
     }
 
-    fn give_back(&mut self, after: impl FnOnce(Box<Connection>, Option<Permit>) -> Chore) {
-        let permit = self.end_turn();
+    /// Whether everything has been given back.
+    fn is_over(&self) -> bool {
+        self.connection.is_none() && self.turn.is_none()
+    }
+
+    fn give_back(&mut self, now: Instant, after: impl FnOnce(Box<Connection>, Option<Permit>) -> Chore) {
+        let permit = self.end_turn(now);
         match self.connection.take() {
             Some(connection) => {
                 self.line.holding.set(self.line.holding.get().saturating_sub(1));
-                self.pool.returned(after(connection, permit));
+                self.pool.returned(after(connection, permit), now);
             }
             None => drop(permit),
         }
@@ -102,8 +113,11 @@ impl Grant {
 
 impl Drop for Grant {
     fn drop(&mut self) {
+        if self.is_over() {
+            return;
+        }
         let used = self.used;
-        self.give_back(|connection, permit| {
+        self.give_back(Instant::now(), |connection, permit| {
             if used { Chore::Close { connection, cancel: false, permit } } else { Chore::Keep { connection, permit } }
         });
     }
@@ -124,17 +138,17 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Gives the connection back, clean by what [`Connection::taint`] says; only at a safe point.
-    pub fn release(mut self) {
+    /// Gives the connection back, clean by what [`Connection::taint`] says; only at a safe point, which is `now`.
+    pub fn release(mut self, now: Instant) {
         let (cancel, sent) = (self.cancel.take(), self.cancel_sent);
-        self.grant.give_back(|connection, permit| {
+        self.grant.give_back(now, |connection, permit| {
             if sent { Chore::Settle { connection, cancel, permit } } else { Chore::Keep { connection, permit } }
         });
     }
 
     /// Gives the turn back and keeps the connection: a pinned session between its transactions.
     pub fn rest(&mut self) {
-        if let Some(permit) = self.grant.end_turn() {
+        if let Some(permit) = self.grant.end_turn(Instant::now()) {
             drop(permit);
             self.grant.pool.dispatch();
         }
@@ -214,8 +228,11 @@ impl Lease {
     }
 
     fn close(&mut self) {
+        if self.grant.is_over() {
+            return;
+        }
         let cancel = self.busy;
-        self.grant.give_back(|connection, permit| Chore::Close { connection, cancel, permit });
+        self.grant.give_back(Instant::now(), |connection, permit| Chore::Close { connection, cancel, permit });
     }
 }
 

@@ -55,7 +55,7 @@ impl Line {
     }
 
     fn weight(&self) -> f64 {
-        f64::from(self.limits.tier().weight.max(1))
+        f64::from(self.limits.weight().max(1))
     }
 
     /// Whether one more connection is more than what its weight among `waiting` makes of `size` connections, rounded up.

@@ -232,12 +232,12 @@ impl Pool {
         line
     }
 
-    /// Lends a connection that already carries the asker's context, if its turn has come and there is one.
-    pub fn try_lease(&self, asker: &Asker) -> Option<Lease> {
+    /// Lends a connection that already carries the asker's context, if its turn has come `now` and there is one.
+    pub fn try_lease(&self, asker: &Asker, now: Instant) -> Option<Lease> {
         if !self.settings.borrow().gate.is_open() {
             return None;
         }
-        let grant = self.turn_at_once(asker, true)?;
+        let grant = self.turn_at_once(asker, true, now)?;
         debug_assert!(grant.carries(&asker.context));
         Some(grant.into_lease(asker.session))
     }
@@ -250,7 +250,7 @@ impl Pool {
         self.pass_gate().await?;
         let mut last = None;
         for _ in 0..TELL_ATTEMPTS {
-            let grant = match self.turn_at_once(asker, false) {
+            let grant = match self.turn_at_once(asker, false, Instant::now()) {
                 Some(grant) => grant,
                 None => {
                     // The place is the asker's, not the line's: who leaves makes room at once, wherever it stood.
@@ -296,7 +296,7 @@ impl Pool {
             return false;
         }
         let (Some(permit), Some(pool)) = (line.limits.permit(), self.me.upgrade()) else { return false };
-        lease.take_turn(Grant::new(pool, Rc::clone(line), None, permit));
+        lease.take_turn(Grant::new(pool, Rc::clone(line), None, permit, Instant::now()));
         true
     }
 
@@ -325,14 +325,14 @@ impl Pool {
         Refusal::new(Kind::ShardUnavailable, "the database of this organization is not available now")
     }
 
-    fn turn_at_once(&self, asker: &Asker, carrying: bool) -> Option<Grant> {
+    fn turn_at_once(&self, asker: &Asker, carrying: bool, now: Instant) -> Option<Grant> {
         let line = &asker.line;
         if !line.waiters.borrow().is_empty() || !self.may_hold_more(line) || self.is_unfit() {
             return None;
         }
         let at = self.pick(asker.session, &asker.context, carrying)?;
         let permit = line.limits.permit()?;
-        self.grant(line, at, permit)
+        self.grant(line, at, permit, now)
     }
 
     /// Which idle connection suits best: the session's own last, else one of its context, else the longest unused.
@@ -357,10 +357,10 @@ impl Pool {
         }
     }
 
-    fn grant(&self, line: &Rc<Line>, at: usize, permit: Permit) -> Option<Grant> {
+    fn grant(&self, line: &Rc<Line>, at: usize, permit: Permit, now: Instant) -> Option<Grant> {
         let connection = self.idle.borrow_mut().remove(at)?;
         self.stats.leases_total.fetch_add(1, Ordering::Relaxed);
-        Some(Grant::new(self.me.upgrade()?, Rc::clone(line), Some(connection), permit))
+        Some(Grant::new(self.me.upgrade()?, Rc::clone(line), Some(connection), permit, now))
     }
 
     /// Whether an organization may have one more connection: a little headroom is left for those that hold none.
@@ -428,8 +428,8 @@ impl Pool {
             };
             let waiter = line.waiters.borrow_mut().pop_front();
             let grant = match at {
-                Some(at) => self.grant(&line, at, permit),
-                None => self.me.upgrade().map(|pool| Grant::new(pool, Rc::clone(&line), None, permit)),
+                Some(at) => self.grant(&line, at, permit, Instant::now()),
+                None => self.me.upgrade().map(|pool| Grant::new(pool, Rc::clone(&line), None, permit, Instant::now())),
             };
             let (Some(waiter), Some(grant)) = (waiter, grant) else { return };
             self.stats.waited_us_total.fetch_add(waiter.since.elapsed().as_micros() as u64, Ordering::Relaxed);
@@ -465,11 +465,11 @@ impl Pool {
     }
 
     /// A connection has come back from a session.
-    fn returned(&self, chore: Chore) {
+    fn returned(&self, chore: Chore, now: Instant) {
         match chore {
             Chore::Keep { connection, permit } => {
                 drop(permit);
-                self.put_idle(connection);
+                self.put_idle_since(connection, now);
             }
             other => self.hand_over(other),
         }

@@ -30,7 +30,8 @@ impl Statement {
         self.id
     }
 
-    /// The name on server connections; nobody outside can guess what it stands for, nor does anybody need to.
+    /// The name on server connections; nobody outside can guess what it stands for, nor does anybody need to. Empty for
+    /// one that is not shared.
     pub fn server_name(&self) -> &str {
         &self.server_name
     }
@@ -65,7 +66,8 @@ impl Statements {
             known.retain(|_, statement| statement.strong_count() > 0);
         }
         let name = StatementKey { scope: key.scope, body: key.body.clone() };
-        let statement = self.lone(key);
+        let id = self.take_id();
+        let statement = Rc::new(Statement { id, server_name: format!("partywall_{id:x}").into(), key });
         known.insert(name, Rc::downgrade(&statement));
         statement
     }
@@ -83,9 +85,13 @@ impl Statements {
 
     /// A statement that is not shared: one that goes under no name.
     pub fn lone(&self, key: StatementKey) -> Rc<Statement> {
+        Rc::new(Statement { id: self.take_id(), server_name: Box::default(), key })
+    }
+
+    fn take_id(&self) -> u64 {
         let id = self.next_id.get();
         self.next_id.set(id + 1);
-        Rc::new(Statement { id, server_name: format!("partywall_{id:x}").into(), key })
+        id
     }
 }
 

@@ -27,10 +27,11 @@ pub use open::{Opened, Opening};
 pub use run::run;
 pub use signals::{Signal, Signals};
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -38,7 +39,7 @@ use arc_swap::ArcSwap;
 use crate::auth::Identity;
 use crate::config::{Config, ContextNames, CopyFrom, Tier};
 use crate::context::Context;
-use crate::event::{Observer, OrgObserver, SessionFacts, StatementClass};
+use crate::event::{ClassSet, Observer, OrgObserver, SessionFacts, StatementClass};
 use crate::guard::{Guard, Rights, Verdict};
 use crate::limits::{ResultMeter, Seat};
 use crate::net::ClientStream;
@@ -73,6 +74,8 @@ type Reported = Rc<[(String, String)]>;
 pub struct Thread {
     buffer: RefCell<Box<[u8]>>,
     scratch: RefCell<Vec<u8>>,
+    /// The time when the session that runs now began to: one look at the clock for all that it does before it waits.
+    now: Cell<Instant>,
     /// What servers have reported of their settings lately, the latest first.
     reported: RefCell<VecDeque<Reported>>,
     /// What sessions have had server connections told lately, the latest first.
@@ -99,6 +102,7 @@ impl Thread {
         Self {
             buffer: RefCell::new(vec![0; BUFFER_BYTES].into()),
             scratch: RefCell::default(),
+            now: Cell::new(Instant::now()),
             reported: RefCell::default(),
             contexts: RefCell::default(),
             guard,
@@ -109,6 +113,13 @@ impl Thread {
             idle_pin_timeout: config.pool.idle_pin_timeout,
             copy_from: config.guard.copy_from,
         }
+    }
+
+    /// Looks at the clock; whoever has waited does it again.
+    fn look_at_clock(&self) -> Instant {
+        let now = Instant::now();
+        self.now.set(now);
+        now
     }
 
     /// `parameters`, in one copy for all sessions to which they have been reported: most have heard the same.
@@ -156,8 +167,12 @@ pub struct Session {
     facts: Arc<SessionFacts>,
     identity: Arc<Identity>,
     rights: Rights,
-    org: Arc<dyn OrgObserver>,
+    /// Who hears of each statement, and who of what those of some classes touch.
+    org: Option<Arc<dyn OrgObserver>>,
+    told: ClassSet,
     signals: Arc<Signals>,
+    /// The task that `signals` wakes.
+    ear: Option<Waker>,
     seat: Seat,
     /// The tier that `asker.context` was made of.
     tier: Arc<Tier>,

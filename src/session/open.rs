@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::names::Names;
 use super::outgoing::Pending;
@@ -11,7 +12,7 @@ use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Running, Session, Signals, Stalled, Thread, tier_limits};
 use crate::auth::Identity;
 use crate::context::{Context, Setting, timeout_ms};
-use crate::event::SessionFacts;
+use crate::event::{ClassSet, SessionFacts};
 use crate::guard::TIER_LIMITS;
 use crate::limits::{ResultMeter, Seat};
 use crate::net::ClientStream;
@@ -79,6 +80,7 @@ impl Opening {
         let rights = rights.with_limits(tier_limits(&tier, thread.idle_transaction_timeout));
         let asker = Asker { session: facts.session, line: pool.line(seat.limits()), context: Context::new([]) };
         let org = thread.observer.organization(&facts.org);
+        let told = ClassSet::of(|class| thread.observer.wants_statements(class));
         let mut session = Box::new(Session {
             thread,
             pool,
@@ -86,7 +88,9 @@ impl Opening {
             identity,
             rights,
             org,
+            told,
             signals,
+            ear: None,
             seat,
             tier,
             asker,
@@ -142,7 +146,7 @@ impl Session {
         }
         let lease = self.pool.lease(&self.asker).await?;
         let parameters = lease.server.parameters.clone();
-        lease.release();
+        lease.release(Instant::now());
         Ok(parameters)
     }
 

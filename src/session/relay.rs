@@ -36,6 +36,7 @@ const OVERDUE_GRACE: Duration = Duration::from_secs(5);
 impl Session {
     /// Moves what can be moved, until something must be waited for.
     pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Pause> {
+        self.thread.look_at_clock();
         loop {
             if let Some(pause) = self.poll_signals(cx) {
                 return Poll::Ready(pause);
@@ -65,12 +66,19 @@ impl Session {
                     }
                 }
                 Poll::Ready(Err(pause)) => return Poll::Ready(pause),
+                // The server's answer was the last of what there was.
+                Poll::Pending if moved && self.is_at_rest() => moved = false,
                 Poll::Pending => {}
             }
             if !moved {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Whether nothing can move before the client sends something: nobody but it is listened to, and it has been sent all.
+    fn is_at_rest(&self) -> bool {
+        self.lease.is_none() && self.to_client.is_empty() && !self.signals.any()
     }
 
     fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
@@ -201,15 +209,15 @@ impl Session {
             return None;
         }
         if let Some(lease) = self.lease.take() {
-            lease.release();
+            lease.release(self.thread.now.get());
         }
         self.undecided.clear();
         self.signals.set_deadline(None);
         None
     }
 
-    fn poll_signals(&mut self, cx: &Context<'_>) -> Option<Pause> {
-        if !self.signals.poll_any(cx) {
+    fn poll_signals(&mut self, cx: &mut Context<'_>) -> Option<Pause> {
+        if !self.signals.poll_any(&mut self.ear, cx) {
             return None;
         }
         if self.signals.take(Signal::Kill) {

@@ -69,7 +69,7 @@ impl Session {
             let same = lease.carries(&self.asker.context);
             return same && self.pool.resume_at_once(lease, &self.asker);
         }
-        let Some(lease) = self.pool.try_lease(&self.asker) else { return false };
+        let Some(lease) = self.pool.try_lease(&self.asker, self.thread.now.get()) else { return false };
         self.begin_lease(lease);
         true
     }
@@ -107,7 +107,7 @@ impl Session {
                 poll_fn(|cx| self.poll_waiting(lease.as_mut(), cx)).await
             }
         };
-        self.statement.waited += since.elapsed();
+        self.statement.waited += self.thread.look_at_clock().saturating_duration_since(since);
         self.statement.since.get_or_insert(since);
         match waited {
             Waited::Lease(Ok(lease)) => {
@@ -159,7 +159,7 @@ impl Session {
         if let Poll::Ready(result) = wanted.poll(cx) {
             return Poll::Ready(Waited::Lease(result));
         }
-        if self.signals.poll_any(cx) {
+        if self.signals.poll_any(&mut self.ear, cx) {
             if self.signals.take(Signal::Kill) {
                 let refusal = Refusal::new(Kind::Killed, "terminating connection due to administrator command");
                 return Poll::Ready(Waited::End(End::Refused(refusal)));
@@ -220,6 +220,7 @@ impl Session {
         let verdict = judging
             .await
             .unwrap_or_else(|_| Err(Refusal::new(Kind::StatementTooLarge, "the statement could not be judged")));
+        self.thread.look_at_clock();
         self.stalled = Stalled::No;
         let admitted = verdict.and_then(|verdict| {
             self.admit(&verdict)?;
@@ -270,7 +271,7 @@ impl Session {
                     self.lease = Some(lease);
                     self.rest();
                 } else {
-                    lease.release();
+                    lease.release(Instant::now());
                 }
                 Ok(())
             }
@@ -287,14 +288,14 @@ impl Session {
     pub(super) fn begin_statement(&mut self, verdict: Arc<Verdict>) {
         self.begin_clock();
         self.statement.class = verdict.class();
-        if self.org.wants_statements(verdict.class()) {
+        if self.told.contains(verdict.class()) {
             self.statement.verdict = Some(verdict);
         }
     }
 
     /// Begins the clock of whatever the server is given to do, unless it runs.
     pub(super) fn begin_clock(&mut self) {
-        self.statement.since.get_or_insert_with(Instant::now);
+        self.statement.since.get_or_insert(self.thread.now.get());
         if self.statement.deadline.is_none() {
             self.begin_deadline();
         }
@@ -303,7 +304,7 @@ impl Session {
     /// From now on the statement at work has its tier's time; each one of a batch has its own, as it has on the server.
     pub(super) fn begin_deadline(&mut self) {
         if !self.statement.overdue {
-            let deadline = Instant::now() + self.tier.query_timeout + super::OVERDUE_AFTER;
+            let deadline = self.thread.now.get() + self.tier.query_timeout + super::OVERDUE_AFTER;
             self.statement.deadline = Some(deadline);
             self.signals.set_deadline(Some(deadline));
         }
@@ -314,13 +315,15 @@ impl Session {
         let ended = std::mem::take(&mut self.statement);
         self.signals.set_deadline(None);
         let Some(since) = ended.since else { return };
-        self.org.statement(&StatementDone {
-            class: ended.class,
-            latency: since.elapsed(),
-            waited: ended.waited,
-            result_bytes: ended.result_bytes,
-            failed: ended.failed,
-        });
+        if let Some(org) = &self.org {
+            org.statement(&StatementDone {
+                class: ended.class,
+                latency: self.thread.now.get().saturating_duration_since(since),
+                waited: ended.waited,
+                result_bytes: ended.result_bytes,
+                failed: ended.failed,
+            });
+        }
         if let Some(verdict) = &ended.verdict {
             let relations = verdict.reads().iter().chain(verdict.writes()).cloned().collect();
             self.thread.observer.event(&Event::Statement {
@@ -332,7 +335,7 @@ impl Session {
         }
         if self.flow.owes() {
             // The next one of a pipeline begins now, and its clock with it.
-            let (since, executes) = (Some(Instant::now()), ended.executes);
+            let (since, executes) = (Some(self.thread.now.get()), ended.executes);
             self.statement = Running { since, executes, class: ended.class, ..Running::default() };
             self.begin_deadline();
         }
@@ -347,7 +350,7 @@ impl Session {
             }
             let clean = self.flow.is_safe() && self.to_server.is_empty() && self.client_rest.bytes == 0;
             if clean && self.from_server.is_empty() && !self.own.is_touched() {
-                lease.release();
+                lease.release(Instant::now());
             }
         }
         let reason = match &end {

@@ -18,6 +18,8 @@ pub(super) struct OwnSettings {
     first: BTreeMap<Arc<str>, Arc<str>>,
     values: BTreeMap<Arc<str>, Arc<str>>,
     touched: Vec<Arc<str>>,
+    /// See [`Self::scope`].
+    scope: u64,
 }
 
 impl OwnSettings {
@@ -25,7 +27,9 @@ impl OwnSettings {
     pub(super) fn at_start(settings: &[(String, String)]) -> Self {
         let pair = |(name, value): &(String, String)| (Arc::from(name.as_str()), Arc::from(value.as_str()));
         let first: BTreeMap<_, _> = settings.iter().map(pair).collect();
-        Self { values: first.clone(), first, touched: Vec::new() }
+        let mut own = Self { values: first.clone(), first, touched: Vec::new(), scope: 0 };
+        own.take_scope();
+        own
     }
 
     /// What RESET of `name` goes back to, where the session's start-up said so.
@@ -36,12 +40,14 @@ impl OwnSettings {
     /// Goes back to the settings of the start-up.
     pub(super) fn reset(&mut self) {
         self.values.clone_from(&self.first);
+        self.take_scope();
     }
 
     /// Forgets what the session has made of these, at its start-up too.
     pub(super) fn forget(&mut self, names: &[&str]) {
         self.first.retain(|name, _| !names.contains(&&**name));
         self.values.retain(|name, _| !names.contains(&&**name));
+        self.take_scope();
     }
 
     /// Every setting that the session has made its own, or has touched.
@@ -55,6 +61,7 @@ impl OwnSettings {
     /// Sets a value that the server has accepted, or will be told.
     pub(super) fn set(&mut self, name: &str, value: &str) {
         self.values.insert(Arc::from(name), Arc::from(value));
+        self.take_scope();
     }
 
     /// Remembers that a statement may have changed `name`; `false`: too many already.
@@ -87,12 +94,17 @@ impl OwnSettings {
 
     /// Sessions with equal settings share prepared statements; this tells them apart. 0 where there are none.
     pub(super) fn scope(&self) -> u64 {
-        if self.values.keys().all(|name| &**name == "application_name") {
-            return 0;
-        }
-        let mut hasher = DefaultHasher::new();
-        self.values.hash(&mut hasher);
-        hasher.finish()
+        self.scope
+    }
+
+    fn take_scope(&mut self) {
+        self.scope = if self.values.keys().all(|name| &**name == "application_name") {
+            0
+        } else {
+            let mut hasher = DefaultHasher::new();
+            self.values.hash(&mut hasher);
+            hasher.finish()
+        };
     }
 }
 

@@ -61,7 +61,7 @@ impl Signals {
     /// Raises `signal` and wakes the session.
     pub fn raise(&self, signal: Signal) {
         self.raised.fetch_or(signal as u8, Ordering::SeqCst);
-        let waker = self.waker.lock().take();
+        let waker = self.waker.lock().clone();
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -78,14 +78,20 @@ impl Signals {
         self.raised.load(Ordering::SeqCst) & signal as u8 != 0
     }
 
-    /// Whether anything is raised; has the task woken when something is.
-    pub(super) fn poll_any(&self, cx: &Context<'_>) -> bool {
-        let mut waker = self.waker.lock();
-        if waker.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
-            *waker = Some(cx.waker().clone());
-        }
-        drop(waker);
+    /// Whether anything is raised.
+    pub(super) fn any(&self) -> bool {
         self.raised.load(Ordering::SeqCst) != 0
+    }
+
+    /// Whether anything is raised; has the task woken when something is. `ear` is the task that listens, as far as its
+    /// owner knows: it is the same at nearly every look, and then nothing is locked.
+    pub(super) fn poll_any(&self, ear: &mut Option<Waker>, cx: &Context<'_>) -> bool {
+        if ear.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            return self.any();
+        }
+        *ear = Some(cx.waker().clone());
+        *self.waker.lock() = Some(cx.waker().clone());
+        self.any()
     }
 
     /// Says when the running statement is overdue; `None` when none runs.

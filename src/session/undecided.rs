@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use ahash::RandomState;
+
 use super::names::Undo;
 use crate::pool::Statement;
 use crate::wire::flow::Flow;
@@ -13,11 +15,14 @@ use crate::wire::flow::Flow;
 /// How many are kept before those that have been decided are forgotten.
 const MARKS_KEPT: usize = 256;
 
+/// For so many the room is kept when they have been forgotten.
+const ROOM_KEPT: usize = 14;
+
 /// In which batch each was last named, prepared or closed.
 #[derive(Debug, Default)]
 pub(super) struct Undecided {
-    names: HashMap<Box<[u8]>, u64>,
-    statements: HashMap<u64, u64>,
+    names: HashMap<Box<[u8]>, u64, RandomState>,
+    statements: HashMap<u64, u64, RandomState>,
 }
 
 impl Undecided {
@@ -43,13 +48,21 @@ impl Undecided {
 
     /// Forgets all: nothing is owed.
     pub(super) fn clear(&mut self) {
-        if !self.names.is_empty() || !self.statements.is_empty() {
-            *self = Self::default();
-        }
+        empty(&mut self.names);
+        empty(&mut self.statements);
     }
 }
 
-fn note<K: Eq + Hash>(marks: &mut HashMap<K, u64>, key: K, flow: &Flow<Undo>) {
+/// Keeps the room of a few: nearly every batch needs it.
+fn empty<K>(marks: &mut HashMap<K, u64, RandomState>) {
+    if marks.capacity() > ROOM_KEPT {
+        *marks = HashMap::default();
+    } else if !marks.is_empty() {
+        marks.clear();
+    }
+}
+
+fn note<K: Eq + Hash>(marks: &mut HashMap<K, u64, RandomState>, key: K, flow: &Flow<Undo>) {
     if marks.len() >= MARKS_KEPT && marks.len() == marks.capacity() {
         marks.retain(|_, &mut batch| batch == flow.batch() || flow.is_undecided(batch));
     }

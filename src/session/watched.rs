@@ -152,7 +152,7 @@ impl Session {
             self.remake_context();
             self.pin = None;
             if let Some(lease) = self.lease.take() {
-                lease.release();
+                lease.release(self.thread.now.get());
             }
             self.reset_done = true;
         }
