@@ -12,6 +12,9 @@ const POSITION_BYTES_MAX: usize = 4 << 10;
 /// At most so many places are tried for the position of a syntax error.
 const POSITION_TRIES_MAX: usize = 8;
 
+/// In one run of operator characters, the most places from which PostgreSQL's scanner may read it again.
+const RESCANS_MAX: usize = 64;
+
 /// Refuses a text that is longer than `bytes_max`.
 pub(super) fn check_length(sql: &str, bytes_max: usize) -> Result<(), Refusal> {
     if sql.len() <= bytes_max {
@@ -28,6 +31,11 @@ pub(super) fn parse(sql: &str) -> Result<ParseResult, Refusal> {
     if sql.contains('\0') {
         return Err(Refusal::new(Kind::Syntax, "a statement may not contain a zero byte"));
     }
+    if is_slow_to_scan(sql.as_bytes()) {
+        let message = "the text holds a long run of operators or comments without a space";
+        return Err(Refusal::new(Kind::StatementTooLarge, message)
+            .with_hint("Put spaces between them; where they are data, send them as a parameter."));
+    }
     pg_raw_parse::parse(sql).map_err(|error| refusal(sql, &error))
 }
 
@@ -37,6 +45,27 @@ pub(super) fn without_panic<T>(judge: impl FnOnce() -> T) -> Result<T, Refusal> 
     catch_unwind(AssertUnwindSafe(judge)).map_err(|_| {
         Refusal::new(Kind::NotSupported, "the guard cannot read this statement").with_hint("Write it in another way.")
     })
+}
+
+/// Whether PostgreSQL's scanner would need time that grows with the square of the text's length, minutes for a megabyte.
+///
+/// An operator and the beginning of a comment match as many operator characters as there are, and give back what is too
+/// much (scan.l, `operator` and `xcstart`): each `/*` and each `+` of a run reads the rest of it again. Whether the run
+/// stands in a string is not asked: no data that is written as SQL holds so many of them side by side.
+fn is_slow_to_scan(text: &[u8]) -> bool {
+    let (mut rescans, mut before) = (0, 0);
+    for &byte in text {
+        if !b"~!@#^&|`?+-*/%<>=".contains(&byte) {
+            rescans = 0;
+        } else if byte == b'+' || (before, byte) == (b'/', b'*') {
+            rescans += 1;
+        }
+        if rescans > RESCANS_MAX {
+            return true;
+        }
+        before = byte;
+    }
+    false
 }
 
 fn refusal(sql: &str, error: &Error) -> Refusal {

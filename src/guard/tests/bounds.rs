@@ -33,6 +33,28 @@ fn deep_nesting_is_refused() {
     }
 }
 
+/// Texts that PostgreSQL's scanner reads again from every place in them would take minutes.
+#[test]
+fn what_is_slow_to_scan_is_refused() {
+    for sql in ["/*", "/**/", "/*+", "+/**/", "SELECT 1 /*/*/*", "SELECT 1 + +/**/"] {
+        let sql = format!("{}1", sql.repeat(900_000 / sql.len()));
+        let refusal = on_small_stack(sql.clone()).map_err(|refusal| refusal.kind());
+        assert!(matches!(refusal, Err(Kind::StatementTooLarge | Kind::Syntax)), "{}: {refusal:?}", &sql[..16]);
+    }
+    assert_eq!(judge(&format!("SELECT {}1", "+".repeat(65))).unwrap_err().kind(), Kind::StatementTooLarge);
+    let line = "-".repeat(100);
+    let table = format!("'+{line}+{line}+\n| a | {} |'", "=".repeat(200));
+    for sql in [
+        format!("SELECT {}1", "+".repeat(64)),
+        format!("/*{stars}*/ {line}\nSELECT 1 /* {line} */", stars = "*".repeat(200)),
+        format!("SELECT {table}"),
+        format!("SELECT 1 {}", "/* a */".repeat(10_000)),
+        format!("SELECT 1 {}", "+ 1 ".repeat(10_000)),
+    ] {
+        assert!(on_small_stack(sql.clone()).is_ok(), "{}", &sql[..40]);
+    }
+}
+
 #[test]
 fn a_large_insert_is_answered() {
     let sql = format!("INSERT INTO t VALUES {}(1, 'x')", "(1, 'abc'),".repeat(90_000));
