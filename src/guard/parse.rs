@@ -104,5 +104,13 @@ fn find(sql: &str, message: &str) -> Option<usize> {
         Err(Error::Parse(error)) => error.to_string() == message,
         Ok(_) | Err(Error::PgError(_) | Error::StatementContainedNul(_)) => false,
     };
-    sql.match_indices(token).map(|(place, _)| place).take(POSITION_TRIES_MAX).find(fails_there)
+    let places = sql.match_indices(token).map(|(place, _)| place);
+    places.filter(|&place| is_whole(sql, place, token)).take(POSITION_TRIES_MAX).find(fails_there)
+}
+
+/// Whether `token` stands at `place` by itself, and not as a part of a longer word.
+fn is_whole(sql: &str, place: usize, token: &str) -> bool {
+    let in_word = |part: char| part.is_alphanumeric() || part == '_';
+    let (before, after) = (&sql[..place], &sql[place + token.len()..]);
+    !(token.starts_with(in_word) && before.ends_with(in_word) || token.ends_with(in_word) && after.starts_with(in_word))
 }
