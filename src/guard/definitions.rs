@@ -1,13 +1,16 @@
 //! Statements that change definitions: temporary tables for writers; the rest only where nothing is shared.
 
 use pg_raw_parse::Node;
-use pg_raw_parse::nodes::{AlterTableStmt, CreateStmt, DropStmt, RangeVar};
+use pg_raw_parse::nodes::{AlterTableStmt, CreateStmt, DropStmt, RangeVar, VacuumRelation, VacuumStmt};
 use pg_raw_parse::raw::{AlterTableType, ObjectType};
 
 use super::no::{Answer, No};
 use super::walk::{Walk, names};
 use crate::event::StatementClass as Class;
 use crate::refusal::Kind;
+
+/// What to say of temporary tables, where a name may also mean a table that is shared.
+pub(super) const TEMPORARY: &str = "A temporary table of your own is named with its schema: pg_temp.name.";
 
 impl<'a> Walk<'_, 'a> {
     /// Judges a definition; everything that is not known is refused here.
@@ -30,6 +33,7 @@ impl<'a> Walk<'_, 'a> {
             }
             Node::IndexStmt(index) => {
                 self.defined(index.relation())?;
+                self.free_name(index.idxname())?;
                 self.run(node)?;
             }
             Node::AlterTableStmt(alter) => self.alter_table(alter, node)?,
@@ -37,9 +41,13 @@ impl<'a> Walk<'_, 'a> {
                 self.defined(alter.sequence())?;
                 self.run_all(alter.options())?;
             }
-            Node::RenameStmt(rename) => self.defined(rename.relation())?,
+            Node::RenameStmt(rename) => {
+                self.defined(rename.relation())?;
+                self.free_name(rename.newname())?;
+            }
             Node::DropStmt(drop) => self.drop_objects(drop)?,
             Node::TruncateStmt(truncate) => return self.truncate(truncate.relations()),
+            Node::VacuumStmt(analyze) if !analyze.is_vacuumcmd => return self.analyze(analyze),
             Node::CreateSchemaStmt(create) if create.schema_elts().is_empty() && create.authrole().is_none() => {
                 self.define(create.schemaname(), "*")?;
             }
@@ -111,19 +119,60 @@ impl<'a> Walk<'_, 'a> {
     }
 
     fn truncate(&mut self, relations: impl IntoIterator<Item = Node<'a>>) -> Answer<Class> {
-        if self.rights.shares_tables() {
-            return Err(No::forbidden("TRUNCATE is refused where tables are shared: it would take the rows of others")
-                .hint("Use DELETE."));
-        }
         for relation in relations {
             let Node::RangeVar(relation) = relation else { return Err(No::unsupported("TRUNCATE of something else")) };
+            if self.rights.shares_tables() && !self.is_own_temporary(relation)? {
+                let why = "TRUNCATE is refused where tables are shared: it would take the rows of others";
+                return Err(No::forbidden(why).hint(format!("Use DELETE. {TEMPORARY}")).at(relation.location));
+            }
             self.write(Some(relation), true)?;
         }
         Ok(Class::Write)
     }
 
+    /// ANALYZE of temporary tables, which autovacuum never sees.
+    fn analyze(&self, analyze: &VacuumStmt) -> Answer<Class> {
+        let named = analyze.rels().iter().map(VacuumRelation::relation);
+        let refused = || No::forbidden("ANALYZE is the operator's, but of temporary tables").hint(TEMPORARY);
+        if analyze.rels().is_empty() {
+            return Err(refused());
+        }
+        for relation in named {
+            match relation {
+                Some(relation) if self.is_own_temporary(relation)? => {}
+                _ => return Err(refused()),
+            }
+        }
+        Ok(Class::Utility)
+    }
+
+    /// Whether a name can mean nothing but a temporary relation of the session's own: one without `pg_temp.` may be either.
+    fn is_own_temporary(&self, relation: &RangeVar) -> Answer<bool> {
+        let (schema, name) = names(relation);
+        if schema != Some("pg_temp") || self.rules.relations.is_system(schema, name) {
+            return Ok(false);
+        }
+        if self.rights.is_read_only() {
+            return Err(No::new(Kind::ReadOnly, "this session may only read"));
+        }
+        Ok(true)
+    }
+
+    /// Whether a new name is not one of the system's, which it would stand before.
+    fn free_name(&self, name: Option<&str>) -> Answer {
+        match name {
+            Some(name) if self.rules.relations.is_system(None, name) => {
+                Err(No::forbidden(format!("\"{name}\" is a name of the system's")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn defined(&mut self, relation: Option<&'a RangeVar>) -> Answer {
         let Some(relation) = relation else { return Err(No::unsupported("a definition without a relation")) };
+        if self.is_own_temporary(relation)? {
+            return Ok(());
+        }
         let (schema, name) = names(relation);
         self.define(schema, name).map_err(|no| no.at(relation.location))
     }

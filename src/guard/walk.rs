@@ -7,6 +7,7 @@ use pg_raw_parse::nodes::{ColumnRef, FuncCall, RangeVar, TypeName, WithClause};
 use pg_raw_parse::{ConstValue, Node};
 
 use super::Rules;
+use super::definitions::TEMPORARY;
 use super::facts::Facts;
 use super::no::{Answer, No};
 use super::relations::Relation;
@@ -239,7 +240,7 @@ impl<'r, 'a> Walk<'r, 'a> {
     pub fn define(&self, schema: Option<&str>, name: &str) -> Answer {
         if self.rights.shares_tables() {
             return Err(No::forbidden("definitions may not be changed where tables are shared with others")
-                .hint("Ask the operator to run the migration; temporary tables are allowed."));
+                .hint(format!("Ask the operator to run the migration. {TEMPORARY}")));
         }
         if self.rules.relations.is_system(schema, name) {
             return Err(No::forbidden(format!("\"{name}\" belongs to the system and may not be changed")));

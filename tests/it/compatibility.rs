@@ -260,17 +260,43 @@ async fn code_and_definitions_are_refused_where_tables_are_shared() {
 }
 
 #[tokio::test]
-async fn temporary_tables_are_dropped_as_pg_temp() {
+async fn temporary_tables_are_altered_as_pg_temp() {
     let proxy = proxy().await;
     let client = proxy.connect("acme").await;
     accepted(&client, &["CREATE TEMPORARY TABLE mine (a int)", "CREATE TEMPORARY VIEW seen AS SELECT * FROM mine"])
         .await;
     assert_eq!(one(&client, "SELECT count(*) FROM seen").await, "0");
-    let statements =
-        ["DROP TABLE mine", "CREATE INDEX ON mine (a)", "ALTER TABLE mine ADD b int", "TRUNCATE mine", "ANALYZE mine"];
+    let statements = [
+        "DROP TABLE mine",
+        "CREATE INDEX ON mine (a)",
+        "ALTER TABLE mine ADD b int",
+        "ALTER TABLE mine RENAME TO yours",
+        "TRUNCATE mine",
+        "TRUNCATE pg_temp.mine, canary",
+        "ANALYZE mine",
+        "ANALYZE pg_temp.mine, canary",
+        "ANALYZE",
+    ];
     refused(&client, "42501", &statements).await;
-    accepted(&client, &["DROP VIEW pg_temp.seen", "DROP TABLE pg_temp.mine"]).await;
-    refused(&client, "42P01", &["SELECT * FROM mine"]).await;
+    for sql in ["DROP TABLE mine", "CREATE INDEX ON mine (a)", "TRUNCATE mine", "ANALYZE mine"] {
+        let error = client.batch_execute(sql).await.expect_err(sql);
+        let hint = error.as_db_error().and_then(|error| error.hint()).unwrap_or_default();
+        assert!(hint.contains("pg_temp.name"), "{sql}: {hint}");
+    }
+    let qualified = [
+        "CREATE INDEX ON pg_temp.mine (a)",
+        "ALTER TABLE pg_temp.mine ADD b int",
+        "INSERT INTO mine VALUES (1, 2)",
+        "ANALYZE pg_temp.mine",
+        "ALTER TABLE pg_temp.mine RENAME COLUMN b TO c",
+    ];
+    accepted(&client, &qualified).await;
+    assert_eq!(one(&client, "SELECT c FROM mine").await, "2");
+    accepted(&client, &["TRUNCATE pg_temp.mine", "ALTER TABLE pg_temp.mine RENAME TO yours"]).await;
+    assert_eq!(one(&client, "SELECT count(*) FROM yours").await, "0");
+    refused(&client, "42501", &["ALTER TABLE pg_temp.yours RENAME TO pg_class", "TRUNCATE pg_temp.pg_class"]).await;
+    accepted(&client, &["DROP VIEW pg_temp.seen", "DROP TABLE pg_temp.yours"]).await;
+    refused(&client, "42P01", &["SELECT * FROM yours"]).await;
 }
 
 #[tokio::test]
