@@ -1,8 +1,7 @@
 -- What the catalog says of a database, as the shared login role itself reads it: severity, name, object, consequence, mend.
 -- One question; nothing of it needs rights that any role lacks.  PostgreSQL 13 to 18.
 WITH RECURSIVE app AS (
-  SELECT oid, rolname, quote_ident(rolname) AS name, rolsuper, rolbypassrls, rolcreaterole, rolcreatedb, rolreplication
-    FROM pg_roles WHERE rolname = session_user),
+  SELECT oid, quote_ident(rolname) AS name FROM pg_roles WHERE rolname = session_user),
 schemas AS (
   SELECT oid, nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'partywall', 'partywall_locks')),
 relations AS (   -- what the role can reach in some way, less what extensions brought
@@ -19,8 +18,10 @@ policies AS (
          pg_get_expr(p.polqual, p.polrelid) AS reads, pg_get_expr(p.polwithcheck, p.polrelid) AS writes,
          concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS text
     FROM pg_policy p, app WHERE app.oid = ANY (p.polroles) OR 0 = ANY (p.polroles)),
-spoken AS (      -- with a blank before each column, so that "id =" is not found in "org_id ="
-  SELECT relation, name, permissive, reads, writes, text, translate(text, '(.', '  ') AS words, text ~ 'partywall\.|current_setting' AS by_context FROM policies),
+spoken AS (      -- with a blank before each column, so that "id =" is not found in "org_id ="; the settings' names come from the configuration
+  SELECT relation, name, permissive, reads, writes, text, translate(text, '(.', '  ') AS words, text ~ $context$ AS by_context,
+         coalesce(reads, '') !~ $context$ AND reads IS NOT NULL OR coalesce(writes, '') !~ $context$ AND writes IS NOT NULL OR text ~* '\mor true\M' AS one_way
+    FROM policies),
 compared AS (    -- the columns that policies compare with something: where organizations stand
   SELECT DISTINCT a.attname AS name FROM spoken p JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum > 0 AND NOT a.attisdropped
    WHERE p.by_context AND position(' ' || quote_ident(a.attname) || ' =' IN p.words) > 0
@@ -33,27 +34,36 @@ reach AS (SELECT view, target FROM edges UNION SELECT r.view, e.target FROM reac
 reads_of AS (
   SELECT r.view, c.oid AS relation, c.oid::regclass::text AS name, c.relowner AS owner, c.relforcerowsecurity AS forced
     FROM reach r JOIN pg_class c ON c.oid = r.target WHERE c.relrowsecurity),
+routines AS (
+  SELECT p.oid, lower(p.proname) AS name, '\m' || regexp_replace(lower(p.proname), '(\W)', '\\\1', 'g') || '\M' AS word, p.proowner AS owner, p.prosecdef AS definer, p.proconfig AS config, lower(whole.body) AS body,
+         l.lanname NOT IN ('sql', 'plpgsql') AS dark,
+         has_schema_privilege(app.oid, p.pronamespace, 'USAGE') AND has_function_privilege(app.oid, p.oid, 'EXECUTE')
+           OR EXISTS (SELECT FROM pg_trigger g JOIN relations r ON r.oid = g.tgrelid WHERE g.tgfoid = p.oid AND NOT g.tgisinternal) AS reached
+    FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang, app,
+         LATERAL (SELECT CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) END AS body) AS whole
+   WHERE p.prokind IN ('f', 'p') AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')),
+calls AS (       -- which routines one may run, by what its text mentions, with those that these may run
+  SELECT oid AS outer_most, oid AS inner_most FROM routines WHERE definer AND reached
+  UNION SELECT c.outer_most, r.oid FROM calls c JOIN routines o ON o.oid = c.inner_most JOIN routines r ON r.oid <> o.oid AND position(r.name IN o.body) > 0 AND o.body ~ r.word),
+named AS (       -- protected tables, and what reads them
+  SELECT lower(c.relname) AS name, '\m' || regexp_replace(lower(c.relname), '(\W)', '\\\1', 'g') || '\M' AS word
+    FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace WHERE c.relrowsecurity OR c.oid IN (SELECT view FROM reads_of)),
 definers AS (
-  SELECT p.oid, p.oid::regprocedure::text AS name, p.proconfig AS config, p.proowner::regrole::text AS owner,
-         (o.rolsuper OR o.rolbypassrls OR EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND NOT c.relforcerowsecurity AND c.relowner = p.proowner))
-         AND (p.prosrc ~* '\mexecute\M' OR EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND position(lower(c.relname) IN lower(pg_get_functiondef(p.oid))) > 0)) AS opens
-    FROM pg_proc p JOIN schemas s ON s.oid = p.pronamespace JOIN pg_roles o ON o.oid = p.proowner, app
-   WHERE p.prosecdef AND p.prokind IN ('f', 'p') AND has_schema_privilege(app.oid, p.pronamespace, 'USAGE') AND has_function_privilege(app.oid, p.oid, 'EXECUTE')
-     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e')),
+  SELECT p.oid, p.oid::regprocedure::text AS name, p.config, p.owner::regrole::text AS owner,
+         (o.rolsuper OR o.rolbypassrls OR EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND NOT c.relforcerowsecurity AND c.relowner = p.owner)
+           OR EXISTS (SELECT FROM pg_policy y WHERE p.owner = ANY (y.polroles) AND concat_ws(' ', pg_get_expr(y.polqual, y.polrelid), pg_get_expr(y.polwithcheck, y.polrelid)) !~ $context$))
+         AND EXISTS (SELECT FROM calls c JOIN routines r ON r.oid = c.inner_most WHERE c.outer_most = p.oid
+                       AND (r.dark OR r.body ~ '\mexecute\M' AND r.body !~ 'language sql' OR EXISTS (SELECT FROM named n WHERE position(n.name IN r.body) > 0 AND r.body ~ n.word))) AS opens
+    FROM routines p JOIN pg_roles o ON o.oid = p.owner WHERE p.definer AND p.reached),
 open_functions (step, signature) AS (VALUES
   ('signals', 'pg_cancel_backend(integer)'), ('sessions', 'pg_stat_get_activity(integer)'), ('locks', 'pg_lock_status()'),
   ('advisory_locks', 'pg_advisory_lock(bigint)'), ('messages', 'pg_notify(text,text)'), ('large_objects', 'lo_create(oid)'),
   ('texts_as_sql', 'query_to_xml(text,boolean,boolean,text)'), ('texts_as_sql', 'ts_stat(text)')),
 findings (severity, name, object, consequence, mend) AS (
-  -- the role
-  SELECT 'breach', 'role_flags', app.name, 'a tenant sees every row, or makes itself a role that does',
-         format('ALTER ROLE %s NOSUPERUSER NOBYPASSRLS NOCREATEROLE NOCREATEDB NOREPLICATION', app.name)
-    FROM app WHERE rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication
-  UNION ALL SELECT 'breach', 'role_member', g.rolname::text, 'a tenant that gets past the guard becomes ' || g.rolname || ' by SET ROLE', format('REVOKE %I FROM %s', g.rolname, app.name)
-    FROM app JOIN pg_auth_members m ON m.member = app.oid JOIN pg_roles g ON g.oid = m.roleid
   -- tables
-  UNION ALL SELECT 'breach', 'owned', t.name, 'the login role owns it and can drop its policies', format('ALTER TABLE %s OWNER TO partywall_owner', t.name)
-    FROM tables t, app WHERE t.owner = app.oid
+  SELECT 'breach', 'owned', r.name, 'the login role owns it, and can drop its policies or make it another',
+         format('ALTER %s %s OWNER TO partywall_owner', CASE r.kind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END, r.name)
+    FROM relations r, app WHERE r.owner = app.oid
   UNION ALL SELECT CASE WHEN t.writable OR c.name IS NOT NULL THEN 'breach' ELSE 'warn' END,
          CASE WHEN t.is_partition THEN 'partition_without_rls' ELSE 'table_without_rls' END, t.name,
          CASE WHEN t.writable OR c.name IS NOT NULL THEN 'every organization reads or changes the rows of all others' ELSE 'every organization reads all of it; good for reference data only' END,
@@ -70,7 +80,11 @@ findings (severity, name, object, consequence, mend) AS (
     FROM spoken p JOIN tables t ON t.oid = p.relation WHERE p.permissive AND NOT p.by_context
   UNION ALL SELECT 'breach', 'policy_one_way', t.name, 'policy ' || p.name || ' lets rows of every organization pass in one direction: ' || p.text,
          format('ALTER POLICY %s ON %s: compare with the context in USING and in WITH CHECK', p.name, t.name)
-    FROM spoken p JOIN tables t ON t.oid = p.relation WHERE p.permissive AND p.by_context AND 'true' IN (p.reads, p.writes)
+    FROM spoken p JOIN tables t ON t.oid = p.relation WHERE p.permissive AND p.by_context AND p.one_way
+  UNION ALL SELECT 'warn', 'policy_plain_context', t.name, 'policy ' || p.name || ' reads an ordinary setting: the guard alone keeps tenants from writing it, though this database has a context that they cannot write',
+         format('ALTER POLICY %s ON %s: partywall.org() instead of current_setting(…); or SELECT partywall.protect(%L)', p.name, t.name, t.name)
+    FROM spoken p JOIN tables t ON t.oid = p.relation
+   WHERE p.by_context AND p.text ~ 'current_setting' AND EXISTS (SELECT FROM pg_proc f JOIN pg_namespace n ON n.oid = f.pronamespace WHERE n.nspname = 'partywall' AND f.proname IN ('hello', 'seal_holds'))
   UNION ALL SELECT 'warn', 'policy_per_row', t.name, 'policy ' || p.name || ' calls the context for each row: slow', format('ALTER POLICY %s ON %s: write (SELECT …) around the context', p.name, t.name)
     FROM spoken p JOIN tables t ON t.oid = p.relation WHERE p.text ~ 'partywall\.\w+\(\)|current_setting\(' AND p.text !~* 'select'
   UNION ALL SELECT 'warn', 'no_index', t.name, 'each statement reads the rows of every organization: slow, and its time tells how many there are',
@@ -95,13 +109,35 @@ findings (severity, name, object, consequence, mend) AS (
          CASE WHEN current_setting('server_version_num')::int >= 150000 THEN format('ALTER VIEW %s SET (security_invoker = true)', v.name)
               ELSE format('ALTER VIEW %s OWNER TO a role without SUPERUSER and BYPASSRLS, and FORCE ROW LEVEL SECURITY on %s', v.name, r.name) END
     FROM relations v JOIN reads_of r ON r.view = v.oid JOIN pg_roles o ON o.oid = v.owner
-   WHERE v.kind = 'v' AND NOT coalesce(v.options::text ~* 'security_invoker=(true|on|1|yes)', false) AND (o.rolsuper OR o.rolbypassrls OR (r.owner = v.owner AND NOT r.forced))
+   WHERE v.kind = 'v' AND NOT coalesce(v.options::text ~* 'security_invoker=(true|on|1|yes)', false) AND (o.rolsuper OR o.rolbypassrls OR (r.owner = v.owner AND NOT r.forced)
+       OR EXISTS (SELECT FROM pg_policy y WHERE y.polrelid = r.relation AND v.owner = ANY (y.polroles)
+                    AND concat_ws(' ', pg_get_expr(y.polqual, y.polrelid), pg_get_expr(y.polwithcheck, y.polrelid)) !~ $context$))
   UNION ALL SELECT DISTINCT 'breach', 'materialized_view', m.name, 'it holds rows of every organization, from ' || r.name, format('REVOKE ALL ON %s FROM PUBLIC, %s', m.name, app.name)
     FROM app, relations m JOIN reads_of r ON r.view = m.oid WHERE m.kind = 'm'
   UNION ALL SELECT 'breach', 'foreign_table', r.name, 'it cannot have row-level security', format('REVOKE ALL ON %s FROM PUBLIC, %s', r.name, app.name) FROM app, relations r WHERE r.kind = 'f'
   UNION ALL SELECT CASE WHEN d.opens THEN 'breach' ELSE 'warn' END, 'security_definer', d.name,
          'it runs with the rights of ' || d.owner || CASE WHEN d.opens THEN ', past the policies of what it reads' ELSE '' END || CASE WHEN d.config::text ~ 'search_path' THEN '' ELSE '; its search_path is not pinned' END,
          format('ALTER ROUTINE %s SECURITY INVOKER; or REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC, %s', d.name, d.name, app.name) FROM app, definers d
+  UNION ALL SELECT 'warn', 'untrusted_function', p.oid::regprocedure::text, 'it is written in ' || l.lanname || ', and does whatever the server process may', format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC, %s', p.oid::regprocedure, app.name)
+    FROM app, routines r JOIN pg_proc p ON p.oid = r.oid JOIN pg_language l ON l.oid = p.prolang WHERE r.reached AND NOT l.lanpltrusted AND l.lanname <> 'sql'
+  UNION ALL SELECT DISTINCT 'warn', 'rule', format('%s.%I', r.name, w.rulename), 'what it runs asks the rights of the table''s owner, not those of the tenant', format('DROP RULE %I ON %s', w.rulename, r.name)
+    FROM pg_rewrite w JOIN relations r ON r.oid = w.ev_class WHERE w.ev_type <> '1'
+  UNION ALL SELECT 'warn', 'grant_option', r.name, 'a tenant that gets past the guard hands its rights on to others', format('REVOKE GRANT OPTION FOR ALL ON %s FROM %s', r.name, app.name)
+    FROM app, relations r, aclexplode(r.acl) a WHERE a.grantee = app.oid AND a.is_grantable AND r.owner <> app.oid GROUP BY r.name, app.name
+  UNION ALL SELECT 'warn', 'default_privileges', coalesce(quote_ident(n.nspname), 'every schema'), 'a new table of ' || d.defaclrole::regrole || ' is open to every organization until it is protected',
+         format('ALTER DEFAULT PRIVILEGES FOR ROLE %s%s REVOKE ALL ON TABLES FROM %s', d.defaclrole::regrole, ' IN SCHEMA ' || quote_ident(n.nspname), CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE app.name END)
+    FROM app, pg_default_acl d LEFT JOIN pg_namespace n ON n.oid = d.defaclnamespace, aclexplode(d.defaclacl) a WHERE d.defaclobjtype = 'r' AND a.grantee IN (0, app.oid)
+   GROUP BY d.defaclrole, n.nspname, a.grantee, app.name
+  UNION ALL SELECT 'warn', 'open_sequence', c.oid::regclass::text, 'a tenant that gets past the guard sets it back, and the inserts of others collide', format('REVOKE UPDATE ON SEQUENCE %s FROM PUBLIC, %s; USAGE is enough for nextval', c.oid::regclass, app.name)
+    FROM app, pg_class c JOIN schemas s ON s.oid = c.relnamespace WHERE c.relkind = 'S' AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(app.oid, c.oid, 'UPDATE') END
+  UNION ALL SELECT 'breach', 'catalog_readable', c.relname::text, 'it holds ' || k.holds, format('REVOKE ALL ON pg_catalog.%I FROM PUBLIC, %s', c.relname, app.name)
+    FROM app, (VALUES ('pg_statistic', 'values from the rows of every organization'), ('pg_statistic_ext_data', 'values from the rows of every organization'),
+                      ('pg_largeobject', 'the large objects of every organization'), ('pg_authid', 'the passwords of roles'), ('pg_user_mapping', 'the passwords for foreign servers')) AS k(name, holds)
+    JOIN pg_class c ON c.relname = k.name AND c.relnamespace = 'pg_catalog'::regnamespace WHERE has_any_column_privilege(app.oid, c.oid, 'SELECT')
+  UNION ALL SELECT DISTINCT 'breach', 'statistics_readable', e.seen_in || ':' || c.oid::regclass, 'it shows values from the rows of every organization', 'an older server''s view that has no regard for row-level security: see the release notes of CVE-2024-4317, or REVOKE SELECT ON pg_catalog.' || e.seen_in || ' FROM PUBLIC'
+    FROM (SELECT 'pg_stats' AS seen_in, schemaname, tablename FROM pg_stats WHERE schemaname !~ '^pg_' UNION ALL SELECT 'pg_stats_ext', schemaname, tablename FROM pg_stats_ext) AS e
+    JOIN pg_namespace n ON n.nspname = e.schemaname JOIN pg_class x ON x.relnamespace = n.oid AND x.relname = e.tablename
+    LEFT JOIN pg_index i ON i.indexrelid = x.oid JOIN pg_class c ON c.oid = coalesce(i.indrelid, x.oid) WHERE c.relrowsecurity
   UNION ALL SELECT 'warn', 'granted_to_public', r.name, 'any role that can log in has ' || string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type), format('REVOKE ALL ON %s FROM PUBLIC', r.name)
     FROM relations r, aclexplode(r.acl) a WHERE a.grantee = 0 GROUP BY r.name
   UNION ALL SELECT 'warn', 'may_create', quote_ident(n.nspname), 'objects that a tenant makes in it are seen by the next', format('REVOKE CREATE ON SCHEMA %I FROM PUBLIC, %s', n.nspname, app.name)
@@ -109,10 +145,13 @@ findings (severity, name, object, consequence, mend) AS (
   UNION ALL SELECT 'breach', 'seal_key_readable', 'partywall.seal_key', 'a tenant can seal itself any context', format('REVOKE ALL ON partywall.seal_key FROM PUBLIC, %s', app.name)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'partywall', app
    WHERE c.relname = 'seal_key' AND (has_any_column_privilege(app.oid, c.oid, 'SELECT, INSERT, UPDATE') OR has_table_privilege(app.oid, c.oid, 'DELETE'))
-  UNION ALL SELECT 'breach', 'schema_owned', 'partywall', 'a tenant can replace the functions that the policies ask', 'ALTER SCHEMA partywall OWNER TO partywall_owner'
-    FROM pg_namespace n, app WHERE n.nspname = 'partywall' AND (n.nspowner = app.oid OR has_schema_privilege(app.oid, n.oid, 'CREATE'))
-  UNION ALL SELECT DISTINCT 'breach', 'function_owned', p.oid::regprocedure::text, 'a tenant can replace what the policies ask', format('ALTER FUNCTION %s OWNER TO partywall_owner', p.oid::regprocedure)
-    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, app WHERE n.nspname = 'partywall' AND p.proowner = app.oid
+  UNION ALL SELECT 'warn', 'lock_secret_readable', 'partywall_locks.secret', 'a tenant can reckon which of its advisory locks meet those of others', format('REVOKE ALL ON partywall_locks.secret FROM PUBLIC, %s', app.name)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'partywall_locks', app
+   WHERE c.relname = 'secret' AND (has_any_column_privilege(app.oid, c.oid, 'SELECT, INSERT, UPDATE') OR has_table_privilege(app.oid, c.oid, 'DELETE'))
+  UNION ALL SELECT 'breach', 'schema_owned', n.nspname::text, 'a tenant can replace the functions that the policies ask', format('ALTER SCHEMA %I OWNER TO partywall_owner; REVOKE CREATE ON SCHEMA %I FROM PUBLIC, %s', n.nspname, n.nspname, app.name)
+    FROM pg_namespace n, app WHERE n.nspname IN ('partywall', 'partywall_locks') AND (n.nspowner = app.oid OR has_schema_privilege(app.oid, n.oid, 'CREATE'))
+  UNION ALL SELECT 'breach', 'function_owned', p.oid::regprocedure::text, 'a tenant can replace it, and other organizations, or their policies, run what it says then', format('ALTER ROUTINE %s OWNER TO partywall_owner', p.oid::regprocedure)
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace, app WHERE n.nspname !~ '^pg_' AND p.proowner = app.oid
   -- what hardening leaves open
   UNION ALL SELECT 'warn', 'open_' || o.step, o.signature, 'the guard alone keeps tenants from it', 'partywall policies apply (hardening.sql)'
     FROM open_functions o, app WHERE has_function_privilege(app.oid, to_regprocedure('pg_catalog.' || o.signature), 'EXECUTE')
@@ -126,6 +165,15 @@ findings (severity, name, object, consequence, mend) AS (
    WHERE current_setting('max_prepared_transactions')::int > 0
   UNION ALL SELECT 'warn', 'open_database', datname::text, 'with its password, the login role can sit in a database that nobody has hardened', format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', datname)
     FROM pg_database, app WHERE datname <> current_database() AND datallowconn AND has_database_privilege(app.oid, pg_database.oid, 'CONNECT')
+  UNION ALL SELECT 'warn', 'open_extension', x.extname::text, 'it runs SQL that stands in texts, reaches other servers and files, or shows other sessions; the guard refuses only what it knows: ' || string_agg(DISTINCT o.name, ', '),
+         format('partywall policies apply (hardening.sql), or REVOKE … FROM PUBLIC, %s', app.name)
+    FROM app, pg_extension x JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = x.oid AND d.deptype = 'e'
+    JOIN LATERAL (SELECT p.proname::text FROM pg_proc p WHERE d.classid = 'pg_proc'::regclass AND p.oid = d.objid AND p.prorettype <> 'trigger'::regtype AND has_function_privilege(session_user, p.oid, 'EXECUTE')
+                    AND (x.extname <> 'tablefunc' OR p.proname ~ '^(crosstab|connectby)')
+                  UNION ALL SELECT c.relname::text FROM pg_class c WHERE d.classid = 'pg_class'::regclass AND c.oid = d.objid AND c.relkind IN ('r', 'v', 'm') AND has_any_column_privilege(session_user, c.oid, 'SELECT')) AS o(name) ON true
+   WHERE x.extname IN ('dblink', 'postgres_fdw', 'file_fdw', 'adminpack', 'tablefunc', 'xml2', 'pg_stat_statements', 'pg_cron', 'pg_net', 'http', 'pg_background',
+                       'pgrowlocks', 'pg_buffercache', 'pg_prewarm', 'pageinspect', 'pgstattuple', 'pg_visibility', 'pg_walinspect', 'pg_freespacemap', 'amcheck')
+   GROUP BY x.extname, app.name
   UNION ALL SELECT 'warn', 'open_foreign_server', srvname::text, 'a tenant reaches another server', format('REVOKE USAGE ON FOREIGN SERVER %I FROM PUBLIC, %s', srvname, app.name)
     FROM pg_foreign_server, app WHERE has_server_privilege(app.oid, pg_foreign_server.oid, 'USAGE')
 )

@@ -7,18 +7,26 @@ mod canaries;
 use std::fmt;
 use std::time::Duration;
 
+use crate::config::ContextNames;
 use crate::context::seal::Form;
 use crate::pool::{Answer, AskError, Connection, Telling};
 use crate::refusal::Kind;
 
-/// Each question, its name, and whether a database that refuses it is merely well closed.
-const QUESTIONS: [(&str, &str, bool); 2] =
-    [("catalog", include_str!("catalog.sql"), false), ("role_settings", include_str!("role_settings.sql"), true)];
+/// Each question, its name, the oldest server that has what it asks for, and whether a database that refuses it is merely
+/// well closed.
+const QUESTIONS: [(&str, &str, u32, bool); 3] = [
+    ("catalog", include_str!("catalog.sql"), 0, false),
+    ("expressions", include_str!("expressions.sql"), 140_000, true),
+    ("role_settings", include_str!("role_settings.sql"), 0, true),
+];
+
+/// Stands in the questions for the pattern of what reads the context.
+const CONTEXT_MARK: &str = "$context$";
 
 /// How long one question may take; the server gives up a little earlier.
 const PATIENCE: Duration = Duration::from_secs(40);
 const BEGIN: &str = "BEGIN TRANSACTION READ ONLY; SET LOCAL statement_timeout = '30s'; \
-     SET LOCAL search_path = pg_catalog, pg_temp";
+     SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off";
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,8 +128,12 @@ pub async fn attest(
     allow: &[String],
 ) -> Result<Vec<Finding>, AskError> {
     let mut findings = Vec::new();
-    for (name, sql, may_be_closed) in QUESTIONS {
-        let answer = ask(connection, sql).await?;
+    let reads_context = reads_context(&telling.names);
+    for (name, sql, oldest, may_be_closed) in QUESTIONS {
+        if connection.server.server_version_num < oldest {
+            continue;
+        }
+        let answer = ask(connection, &sql.replace(CONTEXT_MARK, &reads_context)).await?;
         match answer.no {
             None => findings.extend(answer.rows.into_iter().filter_map(Finding::from_row)),
             Some(no) if may_be_closed && no.sqlstate == Kind::Forbidden.row().sqlstate => {}
@@ -141,6 +153,14 @@ pub async fn attest(
     }
     findings.sort_by(|a, b| (a.severity, &a.name, &a.object).cmp(&(b.severity, &b.name, &b.object)));
     Ok(findings)
+}
+
+/// A pattern, as a literal, of what reads the context: the functions of the walls, and the settings that carry it. Any other
+/// setting is the tenant's to write.
+fn reads_context(names: &ContextNames) -> String {
+    let names = [&names.organization, &names.user, &names.project, &names.roles, &names.permissions];
+    let names = names.map(|name| name.replace('.', "\\.").replace('\'', "''"));
+    format!("'(?i)partywall\\.|current_setting\\(''({})'''", names.join("|"))
 }
 
 /// One question in a transaction of its own, that is rolled back.

@@ -15,7 +15,7 @@ const TABLES: &str = "
     INSERT INTO canary SELECT org, id, 'canary of ' || org
       FROM unnest(array['acme', 'globex', 'initech', 'hooli']) org, generate_series(1, 100) id;
     GRANT SELECT, INSERT, UPDATE, DELETE ON canary, ledger TO partywall_app;
-    GRANT ALL ON SEQUENCE ticket, ledger_id_seq TO partywall_app;
+    GRANT USAGE, SELECT ON SEQUENCE ticket, ledger_id_seq TO partywall_app;
     SELECT partywall.protect('public.canary'), partywall.protect('public.ledger');
     ANALYZE canary";
 
