@@ -24,6 +24,7 @@ build: setup ## the program, optimized, at target/release/partywall
 
 test: setup fmt-check lint doc ## everything that has to hold before a change is merged
 	$(CARGO) test
+	tests/clients/light
 
 test-clients: setup ## real clients (psql, Python, Node, Java, Go, Ruby …) against the demo: one=psql for one, bytewise=1
 	$(CARGO) build

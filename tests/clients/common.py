@@ -22,8 +22,9 @@ CONNECTIONS = int(os.environ.get("PARTYWALL_CONNECTIONS", "20"))
 # How many rows are streamed, and how long a long value is.
 ROWS = int(os.environ.get("PARTYWALL_ROWS", "5000"))
 BYTES = int(os.environ.get("PARTYWALL_BYTES", "3000000"))
-# The groups to run; all, where none is named.
+# The groups to run; all, where none is named; and those to leave out.
 GROUPS = [name for name in os.environ.get("PARTYWALL_GROUPS", "").split(",") if name]
+WITHOUT = os.environ.get("PARTYWALL_WITHOUT", "").split(",")
 # Whether this run goes past the proxy, to tell what the client itself does.
 DIRECT = os.environ.get("PARTYWALL_DIRECT") == "1"
 
@@ -37,7 +38,7 @@ def group(name):
 
     def run(function):
         global _failed
-        if GROUPS and name not in GROUPS:
+        if GROUPS and name not in GROUPS or name in WITHOUT:
             return
         try:
             function()

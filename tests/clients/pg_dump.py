@@ -21,7 +21,7 @@ def _():
     text = dump("--schema-only", "--schema=public")
     for words in ("CREATE TABLE public.pipelines", "CREATE INDEX runs_started", "CREATE POLICY", "FOREIGN KEY (org_id, run_id)"):
         assert words in text, f"{words} is not in {text[:300]}"
-    text = dump("--schema-only", "--exclude-schema=partywall")
+    text = dump("--schema-only", "--exclude-schema=partywall*")
     assert "partywall.protect" not in text and "CREATE TABLE public.runs" in text
 
 

@@ -144,17 +144,24 @@ def _():
             cursors = [conn.execute("SELECT %s::int", (at,)) for at in range(300)]
             pipeline.sync()
             equal([cursor.fetchone()[0] for cursor in cursors], list(range(300)))
-        with conn.pipeline() as pipeline:
-            good = conn.execute("SELECT 1")
-            conn.execute("SELECT 1 / %s", (0,))
-            skipped = conn.execute("SELECT 2")
-            raises("22012", pipeline.sync)
-            equal(good.fetchone(), (1,))
-            try:
-                skipped.fetchone()
-                raise AssertionError("a statement of the aborted pipeline has run")
-            except psycopg.Error:
-                pass
+        good, skipped = conn.cursor(), conn.cursor()
+
+        def abort():
+            # The driver raises when it has heard of the error: at any of these.
+            with conn.pipeline() as pipeline:
+                good.execute("SELECT 1")
+                conn.execute("SELECT 1 / %s", (0,))
+                skipped.execute("SELECT 2")
+                pipeline.sync()
+
+        raises("22012", abort)
+        equal(good.fetchone(), (1,))
+        try:
+            skipped.fetchone()
+            raise AssertionError("a statement of the aborted pipeline has run")
+        except psycopg.Error:
+            pass
+        with conn.pipeline():
             equal(conn.execute("SELECT 3").fetchone(), (3,))
     with connect() as conn, conn.pipeline():
         with conn.transaction():
