@@ -22,7 +22,8 @@ const URL_VARIABLE: &str = "PARTYWALL_ADMIN_URL";
 /// What is to be done.
 #[derive(Debug, Subcommand)]
 pub(super) enum PoliciesCommand {
-    /// Install or renew everything, one line a step; safe to repeat.
+    /// Install or renew everything, one line a step; safe to repeat. It fails when a step fails; what could not be done wholly
+    /// is a WARNING in its lines, and no failure.
     ///
     /// In each shard's database: roles, the context, protect() and status(), private advisory locks, the admin path,
     /// hardening, and the keys that seal. Needs an administrator: a superuser for all of it; as the owner of the database
@@ -140,7 +141,7 @@ pub(super) enum PoliciesError {
     Io(#[from] io::Error),
 }
 
-/// Does it; the exit code is success only when every step was done.
+/// Does it; the exit code is success when no step failed, whatever weaknesses were named on the way.
 pub(super) async fn run(command: PoliciesCommand) -> Result<ExitCode, PoliciesError> {
     let done = match command {
         PoliciesCommand::Apply { target, form, profile, keep_temporary } => {
@@ -234,7 +235,7 @@ impl<'a> Applying<'a> {
         writeln!(io::stdout(), "shard {}: {words}", self.plan.shard.name)
     }
 
-    /// Runs every file, each in a transaction of its own; whether all was done.
+    /// Runs every file, each in a transaction of its own; whether none failed.
     async fn apply(mut self, wish: Wish) -> Result<bool, PoliciesError> {
         let form = self.form(wish).await?;
         if form != Form::Plain && self.plan.telling.keys.is_empty() {
@@ -289,13 +290,12 @@ impl<'a> Applying<'a> {
             self.say(&format!("NOT DONE {name} ({purpose}): {no}"))?;
             return Ok(false);
         }
-        let mut whole = true;
         for (severity, words) in &answer.notices {
-            whole &= severity != "WARNING";
-            self.say(&format!("  {name}: {words}"))?;
+            let warning = if severity == "WARNING" { "WARNING: " } else { "" };
+            self.say(&format!("  {name}: {warning}{words}"))?;
         }
         self.say(&format!("done {name} ({purpose})"))?;
-        Ok(whole)
+        Ok(true)
     }
 
     /// Prints `partywall.status()`; whether nothing is broken.

@@ -6,8 +6,9 @@ use std::process::Command;
 use partywall::context::seal::Form;
 use partywall::control::attest::{Depth, Finding, Severity};
 use partywall::control::{self, ShardPlan};
-use partywall::provision::policies;
+use partywall::provision::{ClusterOptions, policies};
 use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::KEYS;
 use super::proxied::{before, key_file, shard};
@@ -418,6 +419,33 @@ async fn each_planted_fault_is_found_and_a_sound_database_has_none() {
 }
 
 #[tokio::test]
+async fn transactions_that_can_be_prepared_are_found_and_a_role_that_will_not_do_is_not_even_asked() {
+    let shard = Shard::start_with(&ClusterOptions::default().setting("max_prepared_transactions", "5"));
+    let plan = plan_of(&before(&shard, "auto", None));
+    let found = attest(&plan, &[]).await;
+    let key = "open_prepared_transactions:max_prepared_transactions";
+    assert!(found.iter().any(|finding| finding.key() == key && finding.severity == Severity::Warn), "{found:?}");
+    let admin = shard.admin().await;
+    for (plant, undo, word) in [
+        ("ALTER ROLE partywall_app SUPERUSER", "ALTER ROLE partywall_app NOSUPERUSER", "superuser"),
+        ("ALTER ROLE partywall_app BYPASSRLS", "ALTER ROLE partywall_app NOBYPASSRLS", "BYPASSRLS"),
+        ("ALTER ROLE partywall_app CREATEROLE", "ALTER ROLE partywall_app NOCREATEROLE", "CREATEROLE"),
+        ("ALTER ROLE partywall_app CREATEDB", "ALTER ROLE partywall_app NOCREATEDB", "CREATEDB"),
+        ("ALTER ROLE partywall_app REPLICATION", "ALTER ROLE partywall_app NOREPLICATION", "REPLICATION"),
+        ("GRANT pg_read_all_data TO partywall_app", "REVOKE pg_read_all_data FROM partywall_app", "pg_read_all_data"),
+        ("GRANT pg_monitor TO partywall_app", "REVOKE pg_monitor FROM partywall_app", "pg_monitor"),
+    ] {
+        if word == "pg_read_all_data" && super::version(&admin).await < 140_000 {
+            continue;
+        }
+        admin.batch_execute(plant).await.expect(plant);
+        let error = control::attest_shard(&plan, Depth::Writing, &[]).await.expect_err(plant).to_string();
+        admin.batch_execute(undo).await.expect(undo);
+        assert!(error.contains(word), "{plant}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_plain_context_is_told_of_and_served() {
     let shard = shard(Form::Plain).await;
     let plan = plan_of(&before(&shard, "auto", None));
@@ -427,6 +455,15 @@ async fn a_plain_context_is_told_of_and_served() {
         "{found:?}"
     );
     assert!(!found.iter().any(Finding::is_breach), "{found:?}");
+}
+
+/// What `/readyz` says, and whether it is yes.
+async fn readiness(proxy: &Proxy) -> (bool, String) {
+    let mut stream = tokio::net::TcpStream::connect(proxy.admin_address()).await.expect("connects");
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").await.expect("asks");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answers");
+    (answer.starts_with("HTTP/1.1 200"), answer)
 }
 
 /// Whether a client of acme gets an answer; the SQLSTATE of its refusal otherwise.
@@ -460,9 +497,13 @@ async fn a_shard_with_a_breach_is_taken_out_and_comes_back_when_it_is_mended() {
     admin.batch_execute("ALTER TABLE ledger DISABLE ROW LEVEL SECURITY").await.expect("breaches");
     until(&proxy, Err("57P03")).await;
     assert!(proxy.metrics().await.contains("partywall_shard_attested{shard=\"shard_1\"} 0"));
+    let (ready, state) = readiness(&proxy).await;
+    assert!(!ready && state.contains("\"unattested\"") && state.contains("table_without_rls:public.ledger"), "{state}");
     admin.batch_execute("ALTER TABLE ledger ENABLE ROW LEVEL SECURITY").await.expect("mends");
     until(&proxy, Ok(())).await;
     assert!(proxy.metrics().await.contains("partywall_shard_attested{shard=\"shard_1\"} 1"));
+    let (ready, state) = readiness(&proxy).await;
+    assert!(ready && !state.contains("unattested"), "{state}");
     // What comes back from a failure is looked at before it is served.
     drop(admin);
     shard.cluster.restart().expect("restarts");
@@ -500,7 +541,9 @@ async fn the_commands_install_everything_and_check_says_so() {
         (output.status.success(), text)
     };
     for _ in 0..2 {
-        let (_, text) = run(&["policies", "apply"]);
+        let (good, text) = run(&["policies", "apply"]);
+        // The test's cluster leaves template1 open to everybody, which is a warning.
+        assert!(good && text.contains("WARNING: "), "{text}");
         for step in ["done roles.sql", "done context_guarded.sql", "done keys", "done hardening.sql", "done: signals"] {
             assert!(text.contains(step), "{step}: {text}");
         }
@@ -520,6 +563,11 @@ async fn the_commands_install_everything_and_check_says_so() {
         !good && text.contains("NOT FIT TO BE SERVED") && text.contains("mend: SELECT partywall.protect("),
         "{text}"
     );
+    let in_the_way =
+        "DROP FUNCTION partywall.user_id(); CREATE FUNCTION partywall.user_id() RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    shard.admin().await.batch_execute(in_the_way).await.expect("stands in the way");
+    let (good, text) = run(&["policies", "apply"]);
+    assert!(!good && text.contains("NOT DONE context_guarded.sql"), "{text}");
     let (good, text) = run(&["policies", "print"]);
     assert!(good && text.contains("CREATE OR REPLACE FUNCTION partywall.enter"), "{text}");
 }
