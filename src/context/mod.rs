@@ -103,15 +103,15 @@ impl Context {
         let mut sql = String::new();
         for old in told {
             if self.get(&old.name).is_none() {
-                sql.push_str("RESET ");
-                push_name(&mut sql, &old.name);
+                sql.push_str(&reset(&old.name));
                 sql.push(';');
             }
         }
         for setting in self.settings() {
             let known = from.and_then(|context| context.get(&setting.name));
             if known != Some(&*setting.value) {
-                push_set(&mut sql, setting);
+                sql.push_str(&set(&setting.name, &setting.value, false));
+                sql.push(';');
             }
         }
         if sql.is_empty() {
@@ -127,20 +127,80 @@ pub fn timeout_ms(timeout: Duration) -> String {
     timeout.as_millis().clamp(1, i32::MAX as u128).to_string()
 }
 
-fn push_set(sql: &mut String, setting: &Setting) {
-    if NAME_LISTS.contains(&&*setting.name) {
+/// The statement that sets one setting of the session, or of its transaction only.
+pub fn set(name: &str, value: &str, local: bool) -> String {
+    let mut sql = String::new();
+    let values = if NAME_LISTS.contains(&name) { names(value) } else { Some(vec![value.to_owned()]) };
+    let Some(values) = values else {
+        // The one form that takes any text; it needs a snapshot, which SET does not.
         sql.push_str("SELECT pg_catalog.set_config(");
-        push_literal(sql, &setting.name);
+        push_literal(&mut sql, name);
         sql.push(',');
-        push_literal(sql, &setting.value);
-        sql.push_str(",false);");
-    } else {
-        sql.push_str("SET ");
-        push_name(sql, &setting.name);
-        sql.push('=');
-        push_literal(sql, &setting.value);
-        sql.push(';');
+        push_literal(&mut sql, value);
+        sql.push_str(if local { ",true)" } else { ",false)" });
+        return sql;
+    };
+    sql.push_str(if local { "SET LOCAL " } else { "SET " });
+    push_name(&mut sql, name);
+    for (at, value) in values.iter().enumerate() {
+        sql.push(if at == 0 { '=' } else { ',' });
+        push_literal(&mut sql, value);
     }
+    sql
+}
+
+/// The names in a list as PostgreSQL writes it: as they are where they need no quotes, else in double quotes.
+///
+/// `None` where it is written in another way, and a SET of the names would not give the same text.
+fn names(list: &str) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    let mut rest = list;
+    loop {
+        let (name, after) = match rest.strip_prefix('"') {
+            Some(quoted) => quoted_name(quoted)?,
+            None => {
+                let end = rest.find(|part| !is_plain(part)).unwrap_or(rest.len());
+                (rest[..end].to_owned(), &rest[end..])
+            }
+        };
+        let is_quoted = rest.starts_with('"');
+        let starts_plain = name.starts_with(|first: char| is_plain(first) && !first.is_ascii_digit());
+        if is_quoted == (starts_plain && name.chars().all(is_plain)) {
+            return None;
+        }
+        names.push(name);
+        match after.strip_prefix(", ") {
+            Some(more) => rest = more,
+            None => return after.is_empty().then_some(names),
+        }
+    }
+}
+
+fn quoted_name(quoted: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = quoted;
+    loop {
+        let (part, after) = rest.split_once('"')?;
+        name.push_str(part);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, after)),
+        }
+    }
+}
+
+fn is_plain(part: char) -> bool {
+    part.is_ascii_lowercase() || part.is_ascii_digit() || part == '_'
+}
+
+/// The statement that gives one setting the value that its server connection began with.
+pub fn reset(name: &str) -> String {
+    let mut sql = "RESET ".to_owned();
+    push_name(&mut sql, name);
+    sql
 }
 
 /// Each part of a dotted name as a quoted identifier (PostgreSQL manual, "Identifiers and Key Words").
@@ -205,9 +265,21 @@ mod tests {
         let hostile = context(&[("a\".b", "x'; SET app.current_org_id='globex'; --\\"), ("search_path", "a, \"b'c\"")]);
         let expected = concat!(
             r#"SET "a"""."b"='x''; SET app.current_org_id=''globex''; --\';"#,
-            r#"SELECT pg_catalog.set_config('search_path','a, "b''c"',false);"#
+            r#"SET "search_path"='a','b''c';"#
         );
         assert_eq!(told(&hostile, None), expected);
+    }
+
+    #[test]
+    fn lists_of_names_are_set_name_by_name_where_that_gives_the_same_text() {
+        assert_eq!(set("search_path", r#""$user", public"#, true), r#"SET LOCAL "search_path"='$user','public'"#);
+        assert_eq!(set("search_path", r#""a""b'", x_1"#, false), r#"SET "search_path"='a"b''','x_1'"#);
+        assert_eq!(set("search_path", r#"a, """#, false), r#"SET "search_path"='a',''"#);
+        for odd in ["", "a,b", "a, ", ", a", "A", "\"a\"", "\"a", "1a", "a b", "a\"b\"", "'; DROP"] {
+            let literal = odd.replace('\'', "''");
+            let expected = format!("SELECT pg_catalog.set_config('search_path','{literal}',false)");
+            assert_eq!(set("search_path", odd, false), expected);
+        }
     }
 
     #[test]

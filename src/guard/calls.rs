@@ -9,7 +9,7 @@ use super::no::{Answer, No};
 use super::relations::LOCKS_SCHEMA;
 use super::rewrite::{Edit, To};
 use super::settings;
-use super::verdict::{Change, Set, Taints, Value};
+use super::verdict::{Change, ResetBy, Set, Taints, Value};
 use super::walk::{Constant, Walk};
 use crate::refusal::Kind;
 
@@ -158,7 +158,8 @@ impl<'a> Walk<'_, 'a> {
         match config_value(self.constant(value)) {
             None => {
                 self.rules.settings.may_reset(&name, self.rights).map_err(no_at)?;
-                self.facts.changes.push(Change::Reset { name, local: local.unwrap_or(false) });
+                let local = local.unwrap_or(false);
+                self.facts.changes.push(Change::Reset { name, local, by: ResetBy::Call });
             }
             Some(given) => self.set(name, given, local, place(value)).map_err(no_at)?,
         }

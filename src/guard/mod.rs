@@ -32,7 +32,7 @@ pub use copy_in::{CopyIn, Staging};
 pub use facts::RELATIONS_MAX;
 pub use rights::{Relations, Rights};
 pub use settings::{TIER_LIMITS, TierLimits};
-pub use verdict::{Change, Set, Statement, Taints, Value, Verdict};
+pub use verdict::{Change, ResetBy, Set, Statement, Taints, Value, Verdict};
 
 /// The most statements in one text.
 const STATEMENTS_MAX: usize = 10_000;

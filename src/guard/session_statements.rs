@@ -8,7 +8,7 @@ use pg_raw_parse::{ConstValue, Node};
 use super::calls::place;
 use super::no::{Answer, No};
 use super::settings::{canonical, is_name_list};
-use super::verdict::{Change, Taints, Value};
+use super::verdict::{Change, ResetBy, Taints, Value};
 use super::walk::{Constant, Walk};
 use crate::event::StatementClass as Class;
 
@@ -88,8 +88,9 @@ impl<'a> Walk<'_, 'a> {
             }
             VariableSetKind::VAR_SET_DEFAULT | VariableSetKind::VAR_RESET => {
                 self.rules.settings.may_reset(&name, self.rights)?;
-                let local = set.is_local && set.kind == VariableSetKind::VAR_SET_DEFAULT;
-                self.change(Change::Reset { name, local });
+                let by = if set.kind == VariableSetKind::VAR_RESET { ResetBy::Reset } else { ResetBy::Set };
+                let local = set.is_local && by == ResetBy::Set;
+                self.change(Change::Reset { name, local, by });
                 Ok(())
             }
             VariableSetKind::VAR_RESET_ALL => {

@@ -121,6 +121,17 @@ pub struct Set {
     pub magnitude: Option<u64>,
 }
 
+/// The words that reset a setting; each answers in its own way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetBy {
+    /// RESET.
+    Reset,
+    /// SET … TO DEFAULT.
+    Set,
+    /// `set_config` with NULL.
+    Call,
+}
+
 /// One thing that a statement changes in its session, once the server has accepted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -133,6 +144,8 @@ pub enum Change {
         name: Box<str>,
         /// SET LOCAL … TO DEFAULT.
         local: bool,
+        /// In which words.
+        by: ResetBy,
     },
     /// RESET ALL: must not reach the server as it is, since the tenant context would go with it.
     ResetAll,

@@ -1,11 +1,11 @@
 //! From the server: what each message means for the conversation, the result limit, and what the client sees of it.
 
-use std::rc::Rc;
+use std::borrow::Cow;
 
 use super::frontend::POISON_QUERY;
 use super::names::{Held, Undo};
 use super::outgoing::Outgoing;
-use super::watched::Watched;
+use super::watched::{OUR_NAMES, Watched};
 use super::{Cut, Rest, Session};
 use crate::limits::ResultMeter;
 use crate::refusal::Refusal;
@@ -78,7 +78,7 @@ impl Session {
         if !self.flow.streams() {
             return Err(Violation { tag: header.tag }.into());
         }
-        let mut forward = self.cut.is_none() && self.tag_instead().is_none();
+        let mut forward = self.cut.is_none() && !self.is_instead();
         if forward && !self.meter.admit(header.size as u64, limit) {
             forward = false;
             self.cut = Some(Cut::Cancelling(Box::new(ResultMeter::too_large(&self.tier))));
@@ -133,12 +133,9 @@ impl Session {
         let first = whole.and_then(|body| body.first().copied()).unwrap_or_default();
         let was_query = self.flow.answers_query();
         let as_execute = self.flow.answers_as_execute();
-        let reply = match (self.flow.received(tag, first)?, whole) {
-            (Reply::Forward, Some(body))
-                if tag == backend::ERROR_RESPONSE && frame::error_is_copy_from_protected(body) =>
-            {
-                Reply::Replace(self.advised(body))
-            }
+        let reworded = whole.filter(|_| tag == backend::ERROR_RESPONSE).and_then(|body| self.reworded(body));
+        let reply = match (self.flow.received(tag, first)?, reworded) {
+            (Reply::Forward, Some(bytes)) => Reply::Replace(bytes),
             (reply, _) => reply,
         };
         let forwards = reply == Reply::Forward;
@@ -221,34 +218,58 @@ impl Session {
         if !self.locals_due {
             self.pass_locals(out);
         }
+        if self.watched.as_ref().is_some_and(|watched| watched.is_over(tag)) {
+            self.end_watched();
+        }
         if tag == backend::READY_FOR_QUERY && !self.flow.owes() {
             self.end_watched();
+            self.names.forget_gone();
+        }
+        if tag == backend::READY_FOR_QUERY && self.flow.status() == Status::Idle {
+            // Portals end with their transaction.
+            self.end_about_portals();
         }
         if tag == backend::READY_FOR_QUERY && self.cut.is_none() {
             self.end_statement();
         }
     }
 
-    /// The tag of the statement in whose place another runs.
-    fn tag_instead(&self) -> Option<&'static str> {
-        self.watched.as_ref().and_then(Watched::tag)
+    /// Whether what runs now stands in the place of a statement of the client's.
+    fn is_instead(&self) -> bool {
+        self.watched.as_ref().is_some_and(Watched::is_instead)
     }
 
     /// Counts the statements of a watched text; `true`: the client has heard, or must not hear, this message.
     fn watch(&mut self, tag: u8, out: &mut Outgoing<'_>) -> bool {
         let Some(watched) = &mut self.watched else { return false };
-        let instead = watched.tag();
+        let instead = watched.is_instead();
         match tag {
             backend::COMMAND_COMPLETE | backend::EMPTY_QUERY_RESPONSE => {
-                watched.count();
-                if let Some(words) = instead {
+                if let Some(words) = watched.count() {
                     frame::put(out.writer(), backend::COMMAND_COMPLETE, |body| frame::put_cstr(body, words.as_bytes()));
                 }
-                instead.is_some()
+                instead
             }
-            backend::ROW_DESCRIPTION => instead.is_some(),
+            backend::ROW_DESCRIPTION => instead,
             _ => false,
         }
+    }
+
+    /// An error in the client's words, where it names a statement as the server knows it, or a place in a text that is
+    /// not the client's.
+    fn reworded(&self, body: &[u8]) -> Option<Box<[u8]>> {
+        if frame::error_is_copy_from_protected(body) {
+            return Some(self.advised(body));
+        }
+        if let (Some(watched), Some(position)) = (&self.watched, frame::error_field(body, b'P')) {
+            let place = watched.place(std::str::from_utf8(position).ok()?.parse().ok()?);
+            return Some(with_field(body, b'P', place.to_string().as_bytes()));
+        }
+        let message = std::str::from_utf8(frame::error_field(body, b'M')?).ok()?;
+        let from = message.find(&format!("\"{OUR_NAMES}"))? + 1;
+        let ours = message[from..].split('"').next()?;
+        let name = String::from_utf8_lossy(self.names.of_server(ours)?);
+        Some(with_field(body, b'M', message.replacen(ours, &name, 1).as_bytes()))
     }
 
     /// Passes on the replies made here that are due.
@@ -289,12 +310,10 @@ impl Session {
                     }
                 }
                 Undo::UnnamedPortal(batch) => self.unnamed_portal.bound_in_vain(batch),
+                Undo::AboutPortal { name, batch } => self.undo_about_portal(&name, batch),
                 Undo::Closed { name, held } => self.names.insert(&name, held),
-                Undo::Unnamed(statement) => {
-                    let is_it = |held: &Held| matches!(held, Held::Shared { statement: known, .. } if Rc::ptr_eq(known, &statement));
-                    if self.names.get(b"").is_some_and(is_it) {
-                        self.names.remove(b"");
-                    }
+                Undo::Unnamed(renewed) => {
+                    self.names.undo_renewal(renewed);
                     if let Some(lease) = &mut self.lease {
                         lease.unnamed = None;
                     }
@@ -328,4 +347,13 @@ impl Session {
             && self.from_server.is_empty()
             && self.flow.status() == Status::Idle
     }
+}
+
+/// An ErrorResponse like `body`, but with `value` in one of its fields.
+fn with_field(body: &[u8], field: u8, value: &[u8]) -> Box<[u8]> {
+    let mut bytes = Vec::new();
+    frame::put_edited(&mut bytes, backend::ERROR_RESPONSE, body, |kind, known| {
+        Some(Cow::Borrowed(if kind == field { value } else { known }))
+    });
+    bytes.into()
 }

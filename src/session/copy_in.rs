@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::backend::Broken;
-use super::frontend::{End, JUDGED_AT_ONCE_BYTES, statement_text, violation};
+use super::frontend::{End, JUDGED_AT_ONCE_BYTES, violation};
 use super::outgoing::Outgoing;
 use super::{Rest, Session, Stalled};
 use crate::config::CopyFrom;
@@ -76,9 +76,9 @@ impl Session {
     }
 
     /// Begins a COPY FROM by simple Query, or by the Execute that stands for one; it has its lease, and nothing is owed.
-    pub(super) fn begin_copy(&mut self, body: &[u8], verdict: Arc<Verdict>, as_execute: bool, out: &mut Outgoing<'_>) {
+    pub(super) fn begin_copy(&mut self, text: &str, verdict: Arc<Verdict>, as_execute: bool, out: &mut Outgoing<'_>) {
         let (batch_open, status) = (self.flow.batch_open(), self.flow.status());
-        let begun = self.apply(&verdict).and_then(|()| statement_text(body)).and_then(|text| {
+        let begun = self.apply(&verdict).and_then(|()| {
             if as_execute && batch_open && status == Status::Idle {
                 let message = "COPY FROM cannot stand behind other statements of a pipeline";
                 return Err(Refusal::new(Kind::NotSupported, message).with_hint("Send a Sync before it."));

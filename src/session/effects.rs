@@ -92,7 +92,11 @@ impl Session {
     fn apply_settings(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
         verdict.changes().try_for_each(|change| match change {
             Change::Set(set) if set.local != Some(true) => self.touch(&set.name),
-            Change::Reset { name, local: false } => self.touch(name),
+            Change::Reset { name, local: false, .. } => self.touch(name),
+            Change::Set(Set { name, .. }) | Change::Reset { name, .. } => {
+                self.own.touch_locally(name);
+                Ok(())
+            }
             _ => Ok(()),
         })
     }

@@ -20,6 +20,13 @@ use crate::wire::frame::{self, backend, frontend};
 /// The most bytes that the two names at the front of a Bind may have.
 const BIND_NAMES_BYTES_MAX: usize = 4096;
 
+/// A Bind of the client's: its names, and its size in bytes with all that follows them.
+pub(super) struct BindTo<'a> {
+    pub(super) portal: &'a [u8],
+    pub(super) name: &'a [u8],
+    pub(super) size: usize,
+}
+
 impl Session {
     pub(super) fn parse(&mut self, size: usize, data: &[u8], at: usize, out: &mut Outgoing<'_>) -> Stepped {
         if size > self.thread.statement_bytes_max + frame::SMALL_FRAME_BYTES_MAX + 4 * usize::from(u16::MAX) {
@@ -33,9 +40,7 @@ impl Session {
         if self.undecided.has_name(name, &self.flow) {
             return Ok(Step::Stall(Stalled::Answers));
         }
-        let judged = self.verdict_on(body);
-        let judged = judged.and_then(|verdict| self.check_name(name, body.len()).map(|()| verdict));
-        let verdict = match judged {
+        let verdict = match self.verdict_on(body) {
             Ok(Some(verdict)) => verdict,
             Ok(None) => return Ok(Step::Stall(Stalled::Judge)),
             Err(refusal) => {
@@ -46,13 +51,16 @@ impl Session {
                 return Ok(Step::Whole);
             }
         };
+        if let Err(refusal) = self.check_name(name, body.len()) {
+            return Ok(self.refuse_name(body, verdict, refusal, out));
+        }
         if !verdict.changes_nothing() && self.is_only_about_session(&verdict) {
             if verdict.statements().len() > 1 {
                 let message = "cannot insert multiple commands into a prepared statement";
                 self.refuse_extended(Refusal::new(Kind::Syntax, message), out);
                 return Ok(Step::Whole);
             }
-            self.prepare_about_session(name, body, verdict);
+            self.prepare_about_session(name, body, verdict, out);
             return Ok(Step::Whole);
         }
         if !self.has_lease() {
@@ -68,12 +76,23 @@ impl Session {
 
     /// Forgets the unnamed statement, as a Parse of another does; not where an error makes the server skip that Parse.
     pub(super) fn drop_unnamed(&mut self) {
-        if let Some(held) = self.names.remove(b"")
-            && self.flow.owes()
-        {
-            let undo = Undo::Closed { name: Box::default(), held };
-            self.flow.sent(Owed::Local { bytes: Box::default(), undo });
+        if self.names.get(b"").is_some() {
+            let undo = Undo::Unnamed(self.names.renew(None));
+            if self.flow.owes() {
+                self.flow.sent(Owed::Local { bytes: Box::default(), undo });
+            }
         }
+    }
+
+    /// Refuses the name of a Parse as late as the server would: not before it has looked whether it can prepare the text.
+    fn refuse_name(&mut self, body: &[u8], verdict: Arc<Verdict>, refusal: Refusal, out: &mut Outgoing<'_>) -> Step {
+        if !self.has_lease() {
+            self.judged = Some(verdict);
+            return Step::Stall(Stalled::Lease);
+        }
+        self.probe(body, out);
+        self.refuse_extended(refusal, out);
+        Step::Whole
     }
 
     fn check_name(&self, name: &[u8], bytes: usize) -> Result<(), Refusal> {
@@ -110,8 +129,8 @@ impl Session {
                 Some(_) => put_parse(out.writer(), b"", statement.body()),
                 None => out.forward(range),
             }
-            self.names.insert(name, Held::Shared { statement: Rc::clone(&statement), verdict });
-            self.flow.sent(Owed::Parse { ours: false, quiet: false, undo: Undo::Unnamed(statement) });
+            let undo = Undo::Unnamed(self.names.renew(Some(Held::Shared { statement, verdict })));
+            self.flow.sent(Owed::Parse { ours: false, quiet: false, undo });
             return Step::Whole;
         }
         let statement = self.pool.statements.intern(key);
@@ -125,12 +144,11 @@ impl Session {
         self.lend_names_in_batch(&verdict, out);
         self.undecided.note_name(name, &self.flow);
         self.names.insert(name, Held::Shared { statement: Rc::clone(&statement), verdict });
-        if there && body[0] != 0 && self.flow.status() == Status::Failed && !self.flow.owes() {
-            // In a failed transaction nothing but an empty text can be prepared: the server says so by itself.
-            put_parse(out.writer(), statement.server_name().as_bytes(), statement.body());
-            let undo = Undo::Named { name: name.into(), parsed: false };
-            self.flow.sent(Owed::Parse { ours: false, quiet: false, undo });
-        } else if there {
+        if there {
+            if self.flow.status() == Status::Failed {
+                // In a failed transaction little can be prepared: the server says what by itself.
+                self.probe(body, out);
+            }
             let undo = Undo::Named { name: name.into(), parsed: false };
             self.reply_here(backend::PARSE_COMPLETE, undo);
         } else {
@@ -151,6 +169,7 @@ impl Session {
             }
             return Ok(Step::Stall(Stalled::More));
         };
+        let bind = BindTo { portal, name, size };
         let held = match self.held(name) {
             Ok(held) => held,
             Err(stalled) => return Ok(Step::Stall(stalled)),
@@ -160,7 +179,7 @@ impl Session {
                 self.refuse_extended(unknown_statement(name), out);
                 return self.drop_message(size);
             }
-            Some(held @ Held::About { .. }) => return self.bind_about_session(portal, held, size),
+            Some(Held::About { text, verdict }) => return self.bind_about_session(&bind, text, verdict, out),
             Some(held) => held,
         };
         if let Err(refusal) = self.apply_held(&held) {
@@ -168,26 +187,33 @@ impl Session {
             return self.drop_message(size);
         }
         self.ensure_prepared(name, &held, out);
-        if self.is_about_portal(body) {
-            // The portal is the server's from here on.
-            self.about_portal = None;
+        self.forget_about_portal(portal);
+        self.sent_bind(portal, false);
+        match &held {
+            Held::Shared { statement, .. } if !name.is_empty() => {
+                Ok(self.pass_bind(&bind, statement.server_name().as_bytes(), out))
+            }
+            _ => Ok(self.pass_message(size)),
         }
+    }
+
+    /// Enters a Bind that is being sent.
+    pub(super) fn sent_bind(&mut self, portal: &[u8], ours: bool) {
         let undo = if portal.is_empty() { self.unnamed_portal.bind(&self.flow) } else { Undo::Nothing };
-        self.flow.sent(Owed::Bind { undo });
-        let statement = match &held {
-            Held::Shared { statement, .. } if !name.is_empty() => statement,
-            _ => return Ok(self.pass_message(size)),
-        };
-        let server_name = statement.server_name().as_bytes();
-        let length = (size - 1 - name.len() + server_name.len()) as u32;
+        self.flow.sent(Owed::Bind { ours, undo });
+    }
+
+    /// Passes a Bind on, with the server's name for the statement.
+    pub(super) fn pass_bind(&mut self, bind: &BindTo<'_>, server_name: &[u8], out: &mut Outgoing<'_>) -> Step {
+        let length = (bind.size - 1 - bind.name.len() + server_name.len()) as u32;
         let written = out.writer();
         written.push(frontend::BIND);
         written.extend_from_slice(&length.to_be_bytes());
-        frame::put_cstr(written, portal);
+        frame::put_cstr(written, bind.portal);
         frame::put_cstr(written, server_name);
-        let done = frame::HEADER_BYTES + portal.len() + 1 + name.len() + 1;
-        self.client_rest = Rest { bytes: size - done, forward: true };
-        Ok(Step::Part(done))
+        let done = frame::HEADER_BYTES + bind.portal.len() + 1 + bind.name.len() + 1;
+        self.client_rest = Rest { bytes: bind.size - done, forward: true };
+        Step::Part(done)
     }
 
     pub(super) fn describe(&mut self, body: &[u8], range: Range<usize>, out: &mut Outgoing<'_>) -> Stepped {
@@ -280,8 +306,8 @@ impl Session {
     pub(super) fn close_message(&mut self, body: &[u8], range: Range<usize>, out: &mut Outgoing<'_>) -> Stepped {
         let Some((&kind, name)) = body.split_first() else { return Err(violation("invalid message format")) };
         if kind != b'S' {
-            if self.is_about_portal(name) {
-                self.about_portal = None;
+            let portal = frame::split_cstr(name).map_or(&[][..], |(portal, _)| portal);
+            if self.forget_about_portal(portal) && !self.is_working() {
                 self.reply_here(backend::CLOSE_COMPLETE, Undo::Nothing);
                 return Ok(Step::Whole);
             }
@@ -292,11 +318,23 @@ impl Session {
         if self.undecided.has_name(name, &self.flow) {
             return Ok(Step::Stall(Stalled::Answers));
         }
+        let is_sql = matches!(self.names.get(name), Some(Held::Sql { .. }));
+        if is_sql && !self.has_lease() {
+            return Ok(Step::Stall(Stalled::Lease));
+        }
         let undo = match self.names.remove(name) {
+            _ if name.is_empty() => Undo::Unnamed(self.names.renew(None)),
             Some(held) => Undo::Closed { name: name.into(), held },
             None => Undo::Nothing,
         };
         self.undecided.note_name(name, &self.flow);
+        if is_sql {
+            // That one stands on the connection under the client's own name, and may be all that the session is pinned for.
+            out.forward(range);
+            self.flow.sent(Owed::Close { ours: false, undo });
+            self.ask_state = true;
+            return Ok(Step::Whole);
+        }
         self.reply_here(backend::CLOSE_COMPLETE, undo);
         Ok(Step::Whole)
     }

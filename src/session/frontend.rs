@@ -121,7 +121,7 @@ impl Session {
         let body = &message[frame::HEADER_BYTES..];
         match tag {
             frontend::DESCRIBE => self.describe(body, at..at + size, out),
-            frontend::EXECUTE if self.is_about_portal(body) => self.execute_about_session(out),
+            frontend::EXECUTE if self.is_about_portal(body) => self.execute_about_session(body, out),
             frontend::EXECUTE => self.use_portal(Owed::Execute, body, at..at + size, out),
             frontend::CLOSE => self.close_message(body, at..at + size, out),
             frontend::FLUSH => {
@@ -164,7 +164,8 @@ impl Session {
             }
         };
         if !verdict.changes_nothing() && self.is_about_session(&verdict) {
-            return self.about_session(&message[frame::HEADER_BYTES..], verdict, false, out);
+            let text = statement_text(&message[frame::HEADER_BYTES..]).unwrap_or_default();
+            return self.about_session(text, verdict, None, out);
         }
         if !self.has_lease() {
             self.judged = Some(verdict);
@@ -218,12 +219,12 @@ impl Session {
             return Step::Stall(Stalled::More);
         }
         self.skip_to_sync = false;
-        self.about_portal = None;
         if self.is_working() {
             self.flow.sent_sync();
             out.forward(at..at + size);
             self.take_names_back(out);
         } else {
+            self.about_portals.clear();
             welcome::ready_for_query(Status::Idle, self.to_client.writer());
         }
         Step::Whole
@@ -234,7 +235,7 @@ impl Session {
         if last && end < at + size {
             return Step::Stall(Stalled::More);
         }
-        if !self.is_working() || !(self.flow.copy_in() || self.flow.streams()) {
+        if !self.is_working() || !self.flow.may_copy() {
             self.client_rest = Rest { bytes: size, forward: false };
             return Step::Part(0);
         }

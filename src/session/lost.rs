@@ -24,6 +24,7 @@ impl Session {
         self.take_back(flow.take_undone());
         self.undecided.clear();
         self.unnamed_portal = UnnamedPortal::default();
+        self.about_portals.clear();
         self.from_server = Vec::new();
         self.to_server = Default::default();
         if !torn {

@@ -4,11 +4,13 @@
 //! keeps it to the next safe point. Three things only are awaited on the way of a statement: the client's socket, the
 //! server's socket, and the pool's queue.
 
+mod about;
 mod backend;
 mod copy_in;
 mod effects;
 mod extended;
 mod frontend;
+mod lent;
 mod lost;
 mod names;
 mod open;
@@ -28,7 +30,7 @@ pub use run::run;
 pub use signals::{Signal, Signals};
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -46,8 +48,9 @@ use crate::net::ClientStream;
 use crate::pool::{Asker, Lease, Pool};
 use crate::refusal::Refusal;
 use crate::wire::flow::Flow;
+use about::AboutPortal;
 use copy_in::Copying;
-use names::{Held, Names, Undo};
+use names::{Names, Undo};
 use outgoing::Pending;
 use pin::Pin;
 use settings::OwnSettings;
@@ -211,8 +214,8 @@ pub struct Session {
     copying: Option<Box<Copying>>,
     /// The client's names under which statements stand on the server connection for the batch being sent.
     borrowed: Vec<Box<[u8]>>,
-    /// The portal of a statement about the session itself, which is on no server connection.
-    about_portal: Option<(Box<[u8]>, Held)>,
+    /// Portals of statements about the session itself, by name: what is on the server connection only keeps the name.
+    about_portals: HashMap<Box<[u8]>, AboutPortal>,
     /// DISCARD ALL, at the front of `from_client`, has been done but for its answer.
     reset_done: bool,
 

@@ -4,11 +4,15 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::event::StatementClass;
 use crate::guard::Verdict;
 use crate::pool::Statement;
 
 /// The most prepared statements that one session may hold.
 const NAMES_MAX: usize = 10_000;
+
+/// The most names that are remembered only for errors to speak of.
+const GONE_MAX: usize = 100;
 
 /// The most bytes of statements that one session may hold prepared.
 const STATEMENT_BYTES_MAX: usize = 16 << 20;
@@ -38,6 +42,19 @@ pub(super) enum Held {
 }
 
 impl Held {
+    /// Whether it is one statement of the kinds that PREPARE takes: the server is never made to EXECUTE another kind by
+    /// name, which it cannot do from SQL either.
+    pub(super) fn is_plain(&self) -> bool {
+        match self {
+            Self::Shared { verdict, .. } => {
+                verdict.statements().len() == 1
+                    && matches!(verdict.class(), StatementClass::Read | StatementClass::Write)
+            }
+            Self::Sql { .. } => true,
+            Self::About { .. } => false,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Shared { statement, .. } => statement.body().len(),
@@ -51,9 +68,29 @@ impl Held {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     named: HashMap<Box<[u8]>, Held>,
-    unnamed: Option<Held>,
+    unnamed: Unnamed,
+    /// How many unnamed statements there have been.
+    unnamed_births: u64,
+    /// What was before those that have been undone while others had come after them.
+    unborn: HashMap<u64, Unnamed>,
     /// Of the named ones together.
     bytes: usize,
+    /// Names that went while messages that use them were on their way: errors still speak of them.
+    gone: Vec<(Box<[u8]>, Rc<Statement>)>,
+}
+
+/// The unnamed statement, or none, and its number among all that have been.
+#[derive(Debug, Clone, Default)]
+struct Unnamed {
+    birth: u64,
+    held: Option<Held>,
+}
+
+/// A change of the unnamed statement.
+#[derive(Debug)]
+pub(super) struct Renewed {
+    birth: u64,
+    before: Unnamed,
 }
 
 /// What is undone when a Parse fails or is skipped.
@@ -81,8 +118,15 @@ pub(super) enum Undo {
     },
     /// The client's Bind of the unnamed portal, in the batch of that number.
     UnnamedPortal(u64),
-    /// The client's unnamed statement.
-    Unnamed(Rc<Statement>),
+    /// The client's Bind of a statement about the session itself.
+    AboutPortal {
+        /// The portal's name.
+        name: Box<[u8]>,
+        /// The number of the batch.
+        batch: u64,
+    },
+    /// The client's unnamed statement, which is what it was before.
+    Unnamed(Renewed),
     /// The unnamed statement that we sent again.
     UnnamedAgain,
 }
@@ -90,34 +134,67 @@ pub(super) enum Undo {
 impl Names {
     /// What the client calls `name`; the empty name is the unnamed statement.
     pub(super) fn get(&self, name: &[u8]) -> Option<&Held> {
-        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(name) }
+        if name.is_empty() { self.unnamed.held.as_ref() } else { self.named.get(name) }
     }
 
-    /// Enters what the client calls `name`.
+    /// Makes `held` the unnamed statement; none: there is none any more.
+    pub(super) fn renew(&mut self, held: Option<Held>) -> Renewed {
+        self.unnamed_births += 1;
+        let birth = self.unnamed_births;
+        Renewed { birth, before: std::mem::replace(&mut self.unnamed, Unnamed { birth, held }) }
+    }
+
+    /// Undoes such a change; a later one, of a batch that was sent before this was known, stands.
+    pub(super) fn undo_renewal(&mut self, Renewed { birth, mut before }: Renewed) {
+        while let Some(earlier) = self.unborn.get(&before.birth) {
+            before = earlier.clone();
+        }
+        if self.unnamed.birth == birth {
+            self.unnamed = before;
+        } else if self.unborn.len() < GONE_MAX {
+            self.unborn.insert(birth, before);
+        }
+    }
+
+    /// Enters what the client calls `name`, which is not the empty one.
     pub(super) fn insert(&mut self, name: &[u8], held: Held) {
-        if name.is_empty() {
-            self.unnamed = Some(held);
-        } else {
-            self.bytes += held.bytes();
-            if let Some(old) = self.named.insert(name.into(), held) {
-                self.bytes -= old.bytes();
-            }
+        self.bytes += held.bytes();
+        if let Some(old) = self.named.insert(name.into(), held) {
+            self.bytes -= old.bytes();
         }
     }
 
-    /// Forgets `name`, and returns what it stood for.
+    /// Forgets `name`, which is not the empty one, and returns what it stood for.
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Held> {
-        if name.is_empty() {
-            return self.unnamed.take();
-        }
         let held = self.named.remove(name)?;
         self.bytes -= held.bytes();
+        if let (Held::Shared { statement, .. }, true) = (&held, self.gone.len() < GONE_MAX) {
+            self.gone.push((name.into(), Rc::clone(statement)));
+        }
         Some(held)
     }
 
-    /// Forgets all.
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
+    /// Forgets all but the unnamed statement.
+    pub(super) fn clear_named(&mut self) {
+        self.named.clear();
+        self.bytes = 0;
+    }
+
+    /// What the client calls the statement that server connections hold under that name.
+    pub(super) fn of_server(&self, server_name: &str) -> Option<&[u8]> {
+        let is_it = |statement: &Statement| statement.server_name() == server_name;
+        let stands = |held: &Held| matches!(held, Held::Shared { statement, .. } if is_it(statement));
+        let known = self.named.iter().find(|(_, held)| stands(held)).map(|(name, _)| name);
+        let gone = || self.gone.iter().rev().find(|(_, statement)| is_it(statement)).map(|(name, _)| name);
+        known.or_else(gone).map(|name| &**name)
+    }
+
+    /// No message is on its way any more that errors could speak of.
+    pub(super) fn forget_gone(&mut self) {
+        if !self.gone.is_empty() || !self.unborn.is_empty() {
+            self.gone = Vec::new();
+            self.unborn = HashMap::new();
+        }
     }
 
     /// What stands on server connections for the names that the client gave.

@@ -1,5 +1,6 @@
 //! The beginning of a session: its context, its settings, and the answer to a login.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -115,7 +116,7 @@ impl Opening {
             watched: None,
             copying: None,
             borrowed: Vec::new(),
-            about_portal: None,
+            about_portals: HashMap::new(),
             reset_done: false,
             session_mode,
             pin: None,

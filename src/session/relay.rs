@@ -200,6 +200,7 @@ impl Session {
         if !self.is_safe() || !self.is_working() {
             return None;
         }
+        self.own.end_transaction();
         self.pin_for_session_mode();
         if self.own.is_touched() || self.ask_state {
             return Some(Pause::EndLease);

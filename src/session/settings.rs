@@ -20,6 +20,8 @@ pub(super) struct OwnSettings {
     touched: Vec<Arc<str>>,
     /// See [`Self::scope`].
     scope: u64,
+    /// Set by the running transaction for itself alone.
+    local: Vec<Arc<str>>,
 }
 
 impl OwnSettings {
@@ -27,7 +29,7 @@ impl OwnSettings {
     pub(super) fn at_start(settings: &[(String, String)]) -> Self {
         let pair = |(name, value): &(String, String)| (Arc::from(name.as_str()), Arc::from(value.as_str()));
         let first: BTreeMap<_, _> = settings.iter().map(pair).collect();
-        let mut own = Self { values: first.clone(), first, touched: Vec::new(), scope: 0 };
+        let mut own = Self { values: first.clone(), first, ..Self::default() };
         own.take_scope();
         own
     }
@@ -52,7 +54,7 @@ impl OwnSettings {
 
     /// Every setting that the session has made its own, or has touched.
     pub(super) fn names(&self) -> Vec<Arc<str>> {
-        let mut names: Vec<_> = self.values.keys().chain(&self.touched).cloned().collect();
+        let mut names: Vec<_> = self.values.keys().chain(&self.touched).chain(&self.local).cloned().collect();
         names.sort();
         names.dedup();
         names
@@ -75,6 +77,18 @@ impl OwnSettings {
         }
         self.touched.push(Arc::from(name));
         true
+    }
+
+    /// Remembers up to the transaction's end that it has set `name` for itself.
+    pub(super) fn touch_locally(&mut self, name: &str) {
+        if self.local.len() < OWN_SETTINGS_MAX && !self.local.iter().any(|known| **known == *name) {
+            self.local.push(Arc::from(name));
+        }
+    }
+
+    /// The transaction has ended, and with it what it had set for itself.
+    pub(super) fn end_transaction(&mut self) {
+        self.local.clear();
     }
 
     /// Whether any setting may have changed since the server was last asked.

@@ -80,7 +80,7 @@ mod tests {
             Use::Pass,
             "a Bind that fails makes the server skip what follows in its batch"
         );
-        flow.sent(Owed::Bind { undo });
+        flow.sent(Owed::Bind { ours: false, undo });
         flow.sent(Owed::Sync { ours: false });
         assert_eq!(portal.usable(&flow), Use::Wait, "it may still fail");
         portal.bound_in_vain(7);

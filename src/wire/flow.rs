@@ -64,8 +64,10 @@ pub enum Owed<U> {
         /// Undone when the server skips or refuses it.
         undo: U,
     },
-    /// BindComplete.
+    /// BindComplete; swallowed when the Bind was ours.
     Bind {
+        /// We sent it, the client does not know of it.
+        ours: bool,
         /// Undone when the server skips or refuses it.
         undo: U,
     },
@@ -229,6 +231,12 @@ impl<U> Flow<U> {
         matches!(self.owed.front(), Some(Owed::Query { .. }))
     }
 
+    /// Whether COPY data sent now may find a COPY: one that the server has answered, or one that is on its way.
+    pub fn may_copy(&self) -> bool {
+        let may = |owed: &Owed<U>| matches!(owed, Owed::Query { .. } | Owed::Execute);
+        self.copy_in || self.owed.iter().any(may)
+    }
+
     /// Whether the statement that is being answered is a simple Query of ours that stands for an Execute.
     pub fn answers_as_execute(&self) -> bool {
         matches!(self.owed.front(), Some(Owed::Query { as_execute: true }))
@@ -266,7 +274,7 @@ impl<U> Flow<U> {
     pub fn sent_copy_end(&mut self) {
         if self.copy_in {
             self.copy_in = false;
-        } else if self.streams() {
+        } else if self.may_copy() {
             self.owed.push_back(Owed::CopyEnd);
         }
     }
@@ -297,7 +305,10 @@ impl<U> Flow<U> {
         if !allowed {
             return Err(violation);
         }
-        let ours = matches!(head, Owed::Parse { ours: true, .. } | Owed::Close { ours: true, .. });
+        let ours = matches!(
+            head,
+            Owed::Parse { ours: true, .. } | Owed::Bind { ours: true, .. } | Owed::Close { ours: true, .. }
+        );
         if tag == backend::COPY_IN_RESPONSE {
             self.begin_copy_in();
         } else if finishes {
@@ -354,7 +365,7 @@ impl<U> Flow<U> {
                 // No answer, only a place where something is undone.
                 Owed::Local { bytes, undo } if bytes.is_empty() => self.undone.push(undo),
                 Owed::Parse { undo, .. }
-                | Owed::Bind { undo }
+                | Owed::Bind { undo, .. }
                 | Owed::Close { undo, .. }
                 | Owed::Local { undo, .. } => {
                     self.undone.push(undo);
@@ -476,7 +487,7 @@ impl<U> Flow<U> {
             match self.owed.pop_front() {
                 Some(
                     Owed::Parse { undo, .. }
-                    | Owed::Bind { undo }
+                    | Owed::Bind { undo, .. }
                     | Owed::Close { undo, .. }
                     | Owed::Local { undo, .. },
                 ) => {
@@ -569,7 +580,7 @@ mod tests {
     #[test]
     fn after_an_error_without_sync_the_server_skips_what_comes() {
         let mut flow = TestFlow::default();
-        flow.sent(Owed::Bind { undo: 0 });
+        flow.sent(Owed::Bind { ours: false, undo: 0 });
         receive(&mut flow, b"E");
         assert!(flow.skipping() && !flow.is_safe());
         flow.sent(Owed::Sync { ours: false });
@@ -623,6 +634,21 @@ mod tests {
     }
 
     #[test]
+    fn copy_data_may_come_before_anything_of_its_batch_is_answered() {
+        let mut flow = TestFlow::default();
+        assert!(!flow.may_copy());
+        flow.sent(parse(1));
+        flow.sent(Owed::Bind { ours: false, undo: 0 });
+        flow.sent(Owed::Execute);
+        flow.sent(Owed::Sync { ours: false });
+        assert!(flow.may_copy());
+        flow.sent_copy_end();
+        flow.sent(Owed::Sync { ours: false });
+        receive(&mut flow, b"12GCZ");
+        assert!(flow.is_safe());
+    }
+
+    #[test]
     fn copy_that_fails_at_once_leaves_no_trace_of_the_data_sent_behind_it() {
         let mut flow = TestFlow::default();
         flow.sent(Owed::Query { as_execute: false });
@@ -637,7 +663,7 @@ mod tests {
     fn our_own_messages_are_swallowed_and_our_own_replies_wait_their_turn() {
         let mut flow = TestFlow::default();
         flow.sent(Owed::Parse { ours: true, quiet: false, undo: 1 });
-        flow.sent(Owed::Bind { undo: 0 });
+        flow.sent(Owed::Bind { ours: false, undo: 0 });
         flow.sent(Owed::Local { bytes: Box::from(&b"local"[..]), undo: 2 });
         flow.sent(Owed::Sync { ours: false });
         assert_eq!(flow.take_local(), None);
@@ -666,7 +692,7 @@ mod tests {
         let mut flow = TestFlow::default();
         flow.sent(Owed::Query { as_execute: false });
         flow.sent(parse(1));
-        flow.sent(Owed::Bind { undo: 0 });
+        flow.sent(Owed::Bind { ours: false, undo: 0 });
         flow.sent(Owed::Sync { ours: false });
         flow.sent(Owed::Local { bytes: Box::default(), undo: 2 });
         flow.sent(Owed::Sync { ours: false });

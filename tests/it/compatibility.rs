@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::SinkExt as _;
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::{Proxy, Shard, soon};
+use crate::support::{Proxy, Shard, Wire, soon};
 
 const PAGE: &str = include_str!("../../docs/compatibility.md");
 
@@ -364,4 +364,46 @@ async fn discard_all_goes_back_to_the_start_up() {
     accepted(&client, &["DISCARD ALL"]).await;
     assert_eq!(one(&client, "SHOW timezone").await, "Asia/Tokyo");
     refused(&client, "26000", &["EXECUTE mine"]).await;
+}
+
+#[tokio::test]
+async fn execute_finds_what_the_protocol_prepared() {
+    let proxy = proxy().await;
+    let mut raw = proxy.raw("acme").await;
+    assert_eq!(raw.converse(Wire::new().parse("q", "SELECT 7").parse("u", "SHOW TimeZone").sync(), 1).await, "1 1 ZI");
+    assert_eq!(raw.query("EXECUTE q").await, "T D(7) C(SELECT 1) ZI");
+    assert_eq!(raw.query("EXECUTE u").await, "E(0A000) ZI");
+    assert_eq!(raw.query("BEGIN; SELECT 1/0").await, "C(BEGIN) E(22012) ZE");
+    assert_eq!(raw.query("ROLLBACK; EXECUTE q").await, "C(ROLLBACK) E(26000) ZI");
+    assert_eq!(
+        raw.query("EXECUTE q; DEALLOCATE q; DEALLOCATE u").await,
+        "T D(7) C(SELECT 1) C(DEALLOCATE) C(DEALLOCATE) ZI"
+    );
+}
+
+#[tokio::test]
+async fn a_statement_is_prepared_anew_under_the_settings_of_the_moment() {
+    // The connection that a statement is not on is the one that had no more room for it.
+    let proxy = Proxy::before(Shard::shared()).pool_size(1).option("pool", "max_prepared_statements = 1").start().await;
+    let mut raw = proxy.raw("acme").await;
+    let date = Wire::new().parse("d", "SELECT extract(month FROM date '02/03/2020')").sync();
+    assert_eq!(raw.converse(date, 1).await, "1 ZI");
+    let ask = || Wire::new().bind("", "d", &[]).execute("", 0).sync();
+    assert_eq!(raw.converse(ask(), 1).await, "2 D(2) C(SELECT 1) ZI");
+    assert_eq!(raw.query("SET DateStyle = 'ISO, DMY'").await, "C(SET) ZI");
+    assert_eq!(raw.converse(Wire::new().parse("other", "SELECT 1").sync(), 1).await, "1 ZI");
+    assert_eq!(raw.converse(ask(), 1).await, "2 D(3) C(SELECT 1) ZI");
+}
+
+#[tokio::test]
+async fn set_config_with_null_is_for_settings_of_the_server() {
+    let proxy = proxy().await;
+    let mut config = proxy.client_config("acme");
+    config.options("-c TimeZone=Asia/Tokyo");
+    let client = proxy.connect_with(&config).await.expect("connects");
+    accepted(&client, &["SET work_mem = '1MB'", "SELECT set_config('work_mem', NULL, false)"]).await;
+    assert_eq!(one(&client, "SHOW work_mem").await, "4MB");
+    refused(&client, "0A000", &["SELECT set_config('TimeZone', NULL, false)"]).await;
+    accepted(&client, &["SET TimeZone = 'UTC'", "RESET TimeZone"]).await;
+    assert_eq!(one(&client, "SHOW TimeZone").await, "Asia/Tokyo");
 }

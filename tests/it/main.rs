@@ -15,6 +15,8 @@ mod front;
 mod fuzz;
 mod guard;
 mod limits;
+mod model;
+mod pipeline;
 mod shards;
 mod demo;
 mod docker;

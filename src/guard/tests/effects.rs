@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::event::StatementClass as Class;
-use crate::guard::{Change, Set, Taints, Value};
+use crate::guard::{Change, ResetBy, Set, Taints, Value};
 
 fn changes(sql: &str) -> Vec<Change> {
     allowed(sql).changes().cloned().collect()
@@ -10,6 +10,10 @@ fn changes(sql: &str) -> Vec<Change> {
 
 fn changes_alone(sql: &str) -> Vec<Change> {
     judge_alone(sql).unwrap_or_else(|refusal| panic!("{sql}: {refusal}")).changes().cloned().collect()
+}
+
+fn reset(name: &str, local: bool, by: ResetBy) -> Change {
+    Change::Reset { name: name.into(), local, by }
 }
 
 fn set(name: &str, value: &str, local: bool) -> Change {
@@ -140,9 +144,9 @@ fn settings_are_told_in_the_form_that_set_config_takes() {
         ]
     );
     assert_eq!(changes("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE"), []);
-    assert_eq!(changes("RESET jit"), [Change::Reset { name: "jit".into(), local: false }]);
-    assert_eq!(changes("SET LOCAL jit TO DEFAULT"), [Change::Reset { name: "jit".into(), local: true }]);
-    assert_eq!(changes("RESET TIME ZONE"), [Change::Reset { name: "timezone".into(), local: false }]);
+    assert_eq!(changes("RESET jit"), [reset("jit", false, ResetBy::Reset)]);
+    assert_eq!(changes("SET LOCAL jit TO DEFAULT"), [reset("jit", true, ResetBy::Set)]);
+    assert_eq!(changes("RESET TIME ZONE"), [reset("timezone", false, ResetBy::Reset)]);
     assert_eq!(changes("RESET ALL"), [Change::ResetAll]);
 }
 
@@ -150,7 +154,7 @@ fn settings_are_told_in_the_form_that_set_config_takes() {
 fn set_config_at_the_top_is_a_set() {
     assert_eq!(changes("SELECT set_config('TimeZone', 'UTC', false)"), [set("timezone", "UTC", false)]);
     assert_eq!(changes("SELECT 1, set_config('jit', 'off', true) AS x"), [set("jit", "off", true)]);
-    assert_eq!(changes("SELECT set_config('jit', NULL, false)"), [Change::Reset { name: "jit".into(), local: false }]);
+    assert_eq!(changes("SELECT set_config('jit', NULL, false)"), [reset("jit", false, ResetBy::Call)]);
     let told = |sql: &str| match changes(sql).as_slice() {
         [Change::Set(set)] => (set.value.clone(), set.local),
         other => panic!("{sql}: {other:?}"),
