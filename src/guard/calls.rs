@@ -183,9 +183,8 @@ impl<'a> Walk<'_, 'a> {
         if name.contains('.') {
             self.facts.taint(Taints::CUSTOM_SETTING);
         }
-        if *name == *"seed" {
-            self.facts.taint(Taints::SEED);
-        }
+        // It is over with its transaction, whatever the statement says.
+        let local = if settings::is_of_the_transaction(&name) { Some(true) } else { local };
         self.facts.changes.push(Change::Set(Set { name, value, local, magnitude }));
         Ok(())
     }

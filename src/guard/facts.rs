@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub edits: Vec<Edit>,
     /// The statement that is being judged writes rows.
     pub wrote: bool,
+    /// A view of statistics is read where tables are shared.
+    pub reads_counters: bool,
     /// The statement that is being judged makes a table (SELECT … INTO).
     pub defined: bool,
     /// The values of constants may have had a say.

@@ -91,7 +91,8 @@ const RUNS_TEXT: &str = "query_to_xml query_to_xml_and_xmlschema query_to_xmlsch
     crosstab crosstab2 crosstab3 crosstab4 crosstabn crosstab_hash xslt_process \
     run_command_on_workers run_command_on_shards run_command_on_placements run_command_on_colocated_placements \
     run_command_on_all_nodes run_command_on_coordinator master_run_on_worker xpath_table pg_background_launch pg_background_result \
-    currtid currtid2";
+    currtid currtid2 http http_get http_post http_put http_patch http_delete http_head oracle_execute oracle_diag add_job \
+    run_job alter_job delete_job";
 
 const SIGNALS: &str = "pg_cancel_backend pg_terminate_backend pg_log_backend_memory_contexts pg_reload_conf \
     pg_rotate_logfile pg_rotate_logfile_old pg_promote pg_get_process_memory_contexts";
@@ -250,7 +251,7 @@ impl Functions {
         {
             return Function::Refused(Why::Proxy);
         }
-        if schema == Some("cron") {
+        if schema.is_some_and(|schema| RUNNING_SCHEMAS.contains(&schema)) {
             return Function::Refused(Why::RunsText);
         }
         let known = self.named(name);
@@ -281,6 +282,10 @@ impl Functions {
         by_prefix.map(|(_, why)| Function::Refused(*why))
     }
 }
+
+/// Schemas of extensions whose functions run texts later, elsewhere, or on other servers.
+pub(super) const RUNNING_SCHEMAS: [&str; 7] =
+    ["cron", "net", "aws_s3", "aws_lambda", "aws_commons", "timescaledb_experimental", "partman"];
 
 /// Functions of the proxy's schema that tell a session who it is.
 const OWN_READABLE: [&str; 8] =

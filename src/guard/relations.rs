@@ -14,6 +14,8 @@ pub(super) enum Relation {
     Ordinary,
     /// The system's, and for every session to read.
     Catalog,
+    /// The system's; what it names is for every session, what it counts for nobody where tables are shared.
+    Counters,
     /// The system's, and for sessions to read whose rights reach every relation: it shows values of others.
     Statistics,
     /// The system's, and for nobody.
@@ -33,21 +35,24 @@ const REFUSED: &str = "pg_stat_activity pg_stat_replication pg_stat_wal_receiver
     citus_stat_tenants";
 
 const CATALOG: &str = "pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members \
-    pg_available_extension_versions pg_available_extensions pg_cast pg_class pg_collation pg_constraint pg_conversion \
-    pg_cursors pg_database pg_db_role_setting pg_default_acl pg_depend pg_description pg_enum pg_event_trigger \
-    pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group pg_index pg_indexes pg_inherits \
-    pg_init_privs pg_language pg_largeobject_metadata pg_matviews pg_namespace pg_opclass pg_operator pg_opfamily pg_parameter_acl \
-    pg_partitioned_table pg_policies pg_policy pg_proc pg_publication pg_publication_namespace pg_publication_rel \
-    pg_publication_tables pg_range pg_rewrite pg_roles pg_rules pg_seclabel pg_seclabels pg_sequence pg_sequences \
-    pg_settings pg_shdepend pg_shdescription pg_shseclabel pg_stat_all_indexes pg_stat_all_tables pg_stat_archiver \
-    pg_stat_bgwriter pg_stat_checkpointer pg_stat_database pg_stat_database_conflicts pg_stat_io pg_stat_slru \
-    pg_stat_sys_indexes pg_stat_sys_tables pg_stat_user_functions pg_stat_user_indexes pg_stat_user_tables \
-    pg_stat_wal pg_stat_xact_all_tables pg_stat_xact_sys_tables pg_stat_xact_user_functions \
-    pg_stat_xact_user_tables pg_statio_all_indexes pg_statio_all_sequences pg_statio_all_tables \
-    pg_statio_sys_indexes pg_statio_sys_sequences pg_statio_sys_tables pg_statio_user_indexes \
-    pg_statio_user_sequences pg_statio_user_tables pg_statistic_ext pg_subscription pg_subscription_rel pg_tables pg_tablespace \
+    pg_available_extension_versions pg_available_extensions pg_cast pg_class pg_collation pg_constraint \
+    pg_conversion pg_cursors pg_database pg_db_role_setting pg_default_acl pg_depend pg_description pg_enum \
+    pg_event_trigger pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group pg_index \
+    pg_indexes pg_inherits pg_init_privs pg_language pg_largeobject_metadata pg_matviews pg_namespace \
+    pg_opclass pg_operator pg_opfamily pg_parameter_acl pg_partitioned_table pg_policies pg_policy pg_proc \
+    pg_publication pg_publication_namespace pg_publication_rel pg_publication_tables pg_range pg_rewrite \
+    pg_roles pg_rules pg_seclabel pg_seclabels pg_sequence pg_sequences pg_settings pg_shdepend \
+    pg_shdescription pg_shseclabel pg_stat_xact_all_tables pg_stat_xact_sys_tables pg_stat_xact_user_functions \
+    pg_stat_xact_user_tables pg_statistic_ext pg_subscription pg_subscription_rel pg_tables pg_tablespace \
     pg_timezone_abbrevs pg_timezone_names pg_transform pg_trigger pg_ts_config pg_ts_config_map pg_ts_dict \
     pg_ts_parser pg_ts_template pg_type pg_user pg_user_mappings pg_views";
+
+/// Their rows name objects; beside the names they hold counters of everybody's work.
+const COUNTERS: &str = "pg_stat_all_indexes pg_stat_all_tables pg_stat_archiver pg_stat_bgwriter pg_stat_checkpointer \
+    pg_stat_database pg_stat_database_conflicts pg_stat_io pg_stat_slru pg_stat_sys_indexes pg_stat_sys_tables \
+    pg_stat_user_functions pg_stat_user_indexes pg_stat_user_tables pg_stat_wal pg_statio_all_indexes \
+    pg_statio_all_sequences pg_statio_all_tables pg_statio_sys_indexes pg_statio_sys_sequences \
+    pg_statio_sys_tables pg_statio_user_indexes pg_statio_user_sequences pg_statio_user_tables";
 
 const STATISTICS: &str = "pg_stats pg_stats_ext pg_stats_ext_exprs";
 
@@ -56,6 +61,7 @@ const STATISTICS: &str = "pg_stats pg_stats_ext pg_stats_ext_exprs";
 pub(super) struct SystemRelations {
     refused: HashSet<&'static str, ahash::RandomState>,
     catalog: HashSet<&'static str, ahash::RandomState>,
+    counters: HashSet<&'static str, ahash::RandomState>,
     statistics: HashSet<&'static str, ahash::RandomState>,
 }
 
@@ -63,14 +69,15 @@ impl SystemRelations {
     /// The lists above as tables.
     pub(super) fn new() -> Self {
         let set = |names: &'static str| names.split_whitespace().collect();
-        Self { refused: set(REFUSED), catalog: set(CATALOG), statistics: set(STATISTICS) }
+        Self { refused: set(REFUSED), catalog: set(CATALOG), counters: set(COUNTERS), statistics: set(STATISTICS) }
     }
 
     /// What reading a relation means. A refused name is refused in every schema; other names with `pg_` belong to the
     /// system unless a schema of the operator's qualifies them.
     pub(super) fn read(&self, schema: Option<&str>, name: &str) -> Relation {
         // Extensions that watch sessions name their views so, in a schema of the operator's choice.
-        let watches = name.starts_with("pg_stat_") && !self.catalog.contains(name);
+        let known = self.catalog.contains(name) || self.counters.contains(name);
+        let watches = name.starts_with("pg_stat_") && !known;
         if self.refused.contains(name) || watches || matches!(schema, Some(OWN_SCHEMA | LOCKS_SCHEMA)) {
             return Relation::Refused;
         }
@@ -96,12 +103,14 @@ impl SystemRelations {
 
     /// Whether a list names it.
     pub(super) fn knows(&self, name: &str) -> bool {
-        [&self.refused, &self.catalog, &self.statistics].iter().any(|list| list.contains(name))
+        [&self.refused, &self.catalog, &self.counters, &self.statistics].iter().any(|list| list.contains(name))
     }
 
     fn system(&self, name: &str) -> Relation {
         if self.catalog.contains(name) {
             Relation::Catalog
+        } else if self.counters.contains(name) {
+            Relation::Counters
         } else if self.statistics.contains(name) {
             Relation::Statistics
         } else {

@@ -38,7 +38,7 @@ enum Rule {
     Utf8,
     /// Only this text.
     Exactly(&'static str),
-    /// Any value, while the session's rights reach relations by the name of their schema or all of them.
+    /// Schemas of the operator's, while the session's rights reach relations by the name of their schema or all of them.
     SearchPath,
     /// No value.
     Never(&'static str),
@@ -75,14 +75,14 @@ const FREE: &str = "application_name array_nulls backend_flush_after bytea_outpu
     vacuum_cost_delay vacuum_cost_limit vacuum_cost_page_dirty vacuum_cost_page_hit vacuum_cost_page_miss \
     vacuum_buffer_usage_limit vacuum_failsafe_age vacuum_freeze_min_age vacuum_freeze_table_age \
     vacuum_multixact_failsafe_age vacuum_multixact_freeze_min_age vacuum_multixact_freeze_table_age vacuum_truncate \
-    commit_siblings wal_skip_threshold gin_pending_list_limit seed file_copy_method io_combine_limit \
+    commit_siblings wal_skip_threshold gin_pending_list_limit file_copy_method io_combine_limit \
     default_with_oids vacuum_max_eager_freeze_failure_rate operator_precedence_warning";
 
 const IDENTITY: &str = "the proxy's login role and the token decide who a session is";
 const CONTEXT: &str = "the proxy sets it from the token";
 const SERVER: &str = "it is not for sessions behind the proxy";
 
-const NEVER: [(&str, &str); 20] = [
+const NEVER: [(&str, &str); 22] = [
     ("role", IDENTITY),
     ("session_authorization", IDENTITY),
     ("is_superuser", IDENTITY),
@@ -103,6 +103,8 @@ const NEVER: [(&str, &str); 20] = [
     ("wal_sender_timeout", SERVER),
     ("trace_notify", SERVER),
     ("trace_sort", SERVER),
+    ("seed", "it would outlive the session on its server connection: call setseed()"),
+    ("postgis.gdal_enabled_drivers", SERVER),
 ];
 
 /// The rules by name.
@@ -177,7 +179,13 @@ impl Settings {
             Rule::SearchPath if rights.is_restricted() => {
                 Err(no("this session's rights name relations, so names must keep their meaning"))
             }
-            Rule::SearchPath => Ok(None),
+            Rule::SearchPath => match literal(value).map(name_list) {
+                None => Err(no("its schemas must be written as a constant")),
+                Some(schemas) if schemas.iter().any(|schema| is_nobodys(schema)) => {
+                    Err(no("it names a schema of the system's or of the proxy's, whose functions are not for sessions"))
+                }
+                Some(_) => Ok(None),
+            },
         }
     }
 
@@ -225,6 +233,35 @@ pub(super) fn canonical(name: &str) -> Box<str> {
 /// Whether a setting's value is a list of names, each quoted where it must be (guc.h, `GUC_LIST_QUOTE`).
 pub(super) fn is_name_list(name: &str) -> bool {
     matches!(name, "search_path" | "temp_tablespaces" | "local_preload_libraries" | "session_preload_libraries")
+}
+
+/// Whether a setting is the running transaction's alone: it ends with it, and no session has it.
+pub(super) fn is_of_the_transaction(name: &str) -> bool {
+    matches!(name, "transaction_isolation" | "transaction_read_only" | "transaction_deferrable")
+}
+
+/// Schemas whose functions and tables are refused by the schema's name, so that nobody may leave that name out.
+fn is_nobodys(schema: &str) -> bool {
+    let system = schema.starts_with("pg_") && !matches!(schema, "pg_catalog" | "pg_temp");
+    system
+        || super::functions::RUNNING_SCHEMAS.contains(&schema)
+        || matches!(schema, super::relations::OWN_SCHEMA | super::relations::LOCKS_SCHEMA)
+}
+
+/// The names of a list as PostgreSQL reads it (varlena.c, `SplitIdentifierString`).
+fn name_list(text: &str) -> Vec<String> {
+    let (mut names, mut name, mut quoted) = (Vec::new(), String::new(), false);
+    for letter in text.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ',' if !quoted => names.push(std::mem::take(&mut name)),
+            space if !quoted && space.is_whitespace() => {}
+            letter if quoted => name.push(letter),
+            letter => name.push(letter.to_ascii_lowercase()),
+        }
+    }
+    names.push(name);
+    names
 }
 
 fn refused(name: &str, why: &str) -> No {

@@ -179,6 +179,9 @@ impl<'a> Walk<'_, 'a> {
             (Some(relation), _) => {
                 let (schema, name) = names(relation);
                 self.read(schema, name).map_err(|no| no.at(relation.location))?;
+                if self.facts.reads_counters {
+                    return Err(super::counters::refused().at(relation.location));
+                }
             }
             (None, query) => self.query(query)?,
         }

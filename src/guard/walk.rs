@@ -52,12 +52,16 @@ impl<'r, 'a> Walk<'r, 'a> {
     pub fn run(&mut self, root: Node<'a>) -> Answer {
         tree::Push::put(&mut self.fresh, root);
         self.take_fresh(None)?;
+        self.facts.reads_counters = false;
         while let Some((node, outer)) = self.stack.pop() {
             let scope = self.visit(node, outer)?;
             tree::children(node, &mut self.fresh).map_err(|tree::Unknown| {
                 No::unsupported("the statement holds a construct that the guard does not know")
             })?;
             self.take_fresh(scope)?;
+        }
+        if self.facts.reads_counters {
+            self.names_alone(root)?;
         }
         Ok(())
     }
@@ -172,6 +176,10 @@ impl<'r, 'a> Walk<'r, 'a> {
         let may = match self.rules.relations.read(schema, name) {
             Relation::Ordinary => self.rights.read().contains(schema, name),
             Relation::Catalog => true,
+            Relation::Counters => {
+                self.facts.reads_counters |= self.rights.shares_tables();
+                true
+            }
             Relation::Statistics => *self.rights.read() == Relations::All,
             Relation::Refused => {
                 let message =

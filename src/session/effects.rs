@@ -109,6 +109,11 @@ impl Session {
             self.ask_state = true;
         }
         let taints = verdict.taints();
+        let writes = matches!(verdict.class(), StatementClass::Write | StatementClass::Copy | StatementClass::Ddl);
+        if writes && let Some(lease) = &mut self.lease {
+            // A default or a trigger takes from sequences, and lastval would tell the next session of it.
+            lease.sequences = true;
+        }
         if taints.is_empty() {
             return Ok(());
         }

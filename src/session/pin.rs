@@ -52,9 +52,10 @@ pub(super) struct Pin {
 }
 
 /// Asks the server what is on this connection that cannot be moved: counts, in the order of [`PinReason`]; the last one
-/// only of a session that may hold locks.
+/// only of a session that may hold locks. No `search_path` bends them.
 const STATE_COLUMNS: [&str; 4] = [
-    "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_class WHERE relnamespace=pg_catalog.pg_my_temp_schema())",
+    "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_class \
+      WHERE relnamespace OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema())",
     "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_cursors WHERE is_holdable)",
     "(SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements WHERE from_sql)",
     // The shared role cannot see pg_locks (hardening.sql).

@@ -233,6 +233,31 @@ async fn views_of_other_sessions_are_refused() {
 }
 
 #[tokio::test]
+async fn of_statistics_the_names_can_be_read_and_not_the_counts() {
+    let proxy = proxy().await;
+    let client = proxy.connect("acme").await;
+    refused(&client, "42501", &["SELECT * FROM pg_stat_user_tables", "SELECT xact_commit FROM pg_stat_database"]).await;
+    accepted(
+        &client,
+        &[
+            "SELECT s.schemaname, s.relname FROM pg_stat_user_tables AS s",
+            "SELECT n_live_tup FROM (VALUES (1)) t(n_live_tup)",
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_search_path_is_written_out_and_names_no_schema_of_the_proxys() {
+    let proxy = proxy().await;
+    let client = proxy.connect("acme").await;
+    accepted(&client, &["SET search_path = app, public", "SELECT set_config('search_path', 'public', false)"]).await;
+    refused(&client, "42501", &["SET search_path = partywall", "SELECT set_config('search_path', 'a' || 'b', false)"])
+        .await;
+    refused(&client, "42501", &["SET seed = 0.5"]).await;
+}
+
+#[tokio::test]
 async fn explain_works_without_analyze() {
     let proxy = proxy().await;
     let client = proxy.connect("acme").await;

@@ -38,6 +38,47 @@ async fn every_volatile_or_privileged_function_of_postgres_stands_in_a_list() {
     assert!(unknown.is_empty(), "settings in no list: {unknown:?}");
 }
 
+/// The columns of the views of statistics that name objects; all others count everybody's work.
+const NAMES: [&str; 13] = [
+    "relid",
+    "schemaname",
+    "relname",
+    "indexrelid",
+    "indexrelname",
+    "datid",
+    "datname",
+    "funcid",
+    "funcname",
+    "name",
+    "backend_type",
+    "object",
+    "context",
+];
+
+#[tokio::test]
+async fn of_a_view_of_statistics_only_the_names_are_for_tenants() {
+    let cluster = Cluster::start().unwrap();
+    let client = cluster.connect("postgres").await.unwrap();
+    let guard = guard();
+    let rights = guard.rights(&[] as &[&str], &[] as &[&str]);
+    let columns = "SELECT relname || '.' || attname FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid \
+        WHERE relnamespace = 'pg_catalog'::regnamespace AND attnum > 0 AND relkind = 'v' \
+        AND relname ~ '^pg_stat(io)?_' AND relname !~ '^pg_stat_xact_'";
+    let mut tried = 0;
+    for column in names(&client, columns).await {
+        let (view, column) = column.split_once('.').unwrap();
+        if guard.judge(&format!("SELECT 1 FROM {view}"), &rights).is_err() {
+            continue;
+        }
+        tried += 1;
+        assert!(guard.knows(Known::Column, column), "{view}.{column} is in no list");
+        for sql in [format!("SELECT {column} FROM {view}"), format!("SELECT v.{column} FROM pg_catalog.{view} AS v")] {
+            assert_eq!(guard.judge(&sql, &rights).is_ok(), NAMES.contains(&column), "{sql}");
+        }
+    }
+    assert!(tried > 100);
+}
+
 /// What the grammar takes for a call of one argument although it looks like a column, the server does too: the guard
 /// must read it the same way.
 #[tokio::test]

@@ -209,6 +209,20 @@ SET force_parallel_mode = regress
 SET tcp_user_timeout = 1
 SET debug_print_plan = on
 SET search_path FROM CURRENT
+SET search_path = partywall
+SET search_path = public, "partywall"
+SET search_path = Partywall, public
+SET search_path = partywall_locks
+SET search_path = cron
+SET search_path = pg_toast
+SET LOCAL search_path TO public, pg_temp_3
+SET SCHEMA 'partywall'
+SELECT set_config('search_path', 'public, partywall', false)
+SELECT set_config('search_path', ' "partywall" ', false)
+SELECT set_config('search_path', $1, false)
+SELECT set_config('search_path', 'party' || 'wall', false)
+SET seed = 0.5
+SET postgis.gdal_enabled_drivers = 'ENABLE_ALL'
 SELECT set_config('row_security', NULL, false), set_config('role', NULL, false)
 SET TRANSACTION SNAPSHOT '00000003-0000001B-1'
 -- text that runs
@@ -246,6 +260,10 @@ SELECT * FROM crosstab('select 1') AS t(a int)
 SELECT * FROM connectby('a', 'b', 'c', 'd', 1) AS t(a int)
 SELECT xpath_table('a', 'b', 'c', 'd', 'e')
 SELECT pg_background_launch('select 1')
+SELECT net.http_get('x')
+SELECT http_post('a', 'b', 'c')
+SELECT aws_s3.query_export_to_s3('x')
+SELECT add_job('x', '1h')
 SELECT cron.schedule('x', '* * * * *', 'select 1')
 SELECT run_command_on_workers('select 1')
 SELECT * FROM public.pg_stat_monitor
@@ -329,6 +347,28 @@ SELECT * FROM pg_shadow
 SELECT * FROM pg_statistic
 SELECT * FROM pg_hba_file_rules
 SELECT * FROM pg_file_settings
+SELECT * FROM pg_stat_user_tables
+SELECT n_live_tup FROM pg_stat_user_tables
+SELECT s FROM pg_stat_user_tables s
+SELECT row_to_json(s) FROM pg_stat_user_tables s
+SELECT a FROM pg_stat_user_tables AS t(a)
+SELECT n_live_tup(s) FROM pg_stat_user_tables s
+SELECT pg_catalog.pg_stat_user_tables FROM pg_catalog.pg_stat_user_tables
+SELECT (s).n_live_tup FROM pg_stat_user_tables s
+SELECT (s).* FROM pg_stat_user_tables s
+SELECT 1 FROM pg_stat_user_tables NATURAL JOIN t
+SELECT 1 FROM pg_stat_user_tables JOIN t USING (n_live_tup)
+SELECT 1 FROM (pg_stat_user_tables s JOIN t ON true) AS j
+SELECT relname FROM pg_stat_user_tables ORDER BY n_live_tup
+SELECT relname FROM (TABLE pg_stat_user_tables) s
+WITH s AS (SELECT * FROM pg_stat_user_tables) SELECT relname FROM s
+INSERT INTO datasets WITH s AS (SELECT * FROM pg_stat_user_tables) SELECT relname FROM s
+COPY pg_stat_user_tables TO STDOUT
+COPY (TABLE pg_stat_database) TO STDOUT
+PREPARE p AS SELECT xact_commit FROM pg_stat_database
+DECLARE c CURSOR FOR SELECT * FROM pg_statio_all_tables
+EXPLAIN SELECT * FROM pg_stat_io
+CREATE TEMP TABLE x AS SELECT * FROM pg_stat_wal
 SELECT * FROM pg_something_new
 SELECT * FROM pg_toast.pg_toast_1234
 SELECT * FROM pg_temp_3.secrets
