@@ -18,7 +18,7 @@ use crate::audit::{self, AuditError, AuditWriter};
 use crate::config::{Config, StatementAudit};
 use crate::control::keys::{KeyFaults, KeyKeeper, Timing};
 use crate::control::observe::{Fanout, LogObserver};
-use crate::control::{Board, Snapshots, Unusable, keep_attested, keep_current, sweep};
+use crate::control::{self, Board, MakeGuard, Snapshots, Unusable, keep_attested, keep_current, sweep};
 use crate::event::Observer;
 use crate::ids::ShardName;
 use crate::metrics::Metrics;
@@ -73,6 +73,15 @@ impl Proxy {
     ///
     /// Must be called on the control runtime, which runs the tasks that watch keys, files and sessions until it ends.
     pub async fn start(config: Config, path: Option<PathBuf>) -> Result<Self, ServeError> {
+        Self::start_judged_by(control::guard, config, path).await
+    }
+
+    /// As [`Self::start`], with another judge: for tests of what holds when it fails.
+    pub async fn start_judged_by(
+        make_guard: MakeGuard,
+        config: Config,
+        path: Option<PathBuf>,
+    ) -> Result<Self, ServeError> {
         make_room_for_sockets(&config);
         let (metrics, board) = (Arc::new(Metrics::new(NAMED_ORGANIZATIONS_MAX)), Arc::new(Board::default()));
         let (observer, audit) = observers(&config, &metrics, &board)?;
@@ -82,7 +91,7 @@ impl Proxy {
         let (stop, stopped) = watch::channel(false);
         let snapshots = {
             let board = Arc::clone(&board);
-            let work = move || Snapshots::new(config, keys, observer, board);
+            let work = move || Snapshots::new(config, keys, observer, board, make_guard);
             Arc::new(tokio::task::spawn_blocking(work).await.map_err(io::Error::other)??)
         };
         serve_admin(&snapshots, &metrics, stopped.clone()).await?;

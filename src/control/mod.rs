@@ -13,5 +13,5 @@ mod sweep;
 pub use attestor::{AttestError, attest_shard, keep_attested};
 pub use load::{SecretError, load, read_secret};
 pub use reload::keep_current;
-pub use snapshots::{Board, ShardPlan, Snapshots, Unusable, plan_shards};
+pub use snapshots::{Board, MakeGuard, ShardPlan, Snapshots, Unusable, guard, plan_shards};
 pub use sweep::sweep;

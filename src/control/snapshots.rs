@@ -81,7 +81,11 @@ pub struct Snapshots {
     /// How the shards stand.
     pub board: Arc<Board>,
     tls: ArcSwapOption<ServerTls>,
+    make_guard: MakeGuard,
 }
+
+/// Makes the judge for a configuration.
+pub type MakeGuard = fn(&Config) -> Guard;
 
 impl Snapshots {
     /// The first snapshots, of a configuration that has been checked. Blocking: reads certificates and passwords.
@@ -90,6 +94,7 @@ impl Snapshots {
         keys: Arc<KeyRing>,
         observer: Arc<dyn Observer>,
         board: Arc<Board>,
+        make_guard: MakeGuard,
     ) -> Result<Self, Unusable> {
         let tls = config.listen.tls.as_ref().map(load_tls).transpose()?.map(Arc::new);
         let shards = plan_shards(&config, &[])?;
@@ -97,7 +102,7 @@ impl Snapshots {
         Ok(Self {
             door: ArcSwap::from_pointee(door(&config, tls.clone())),
             directory: ArcSwap::from_pointee(Directory::new(&config)),
-            guard: Arc::new(ArcSwap::from_pointee(guard(&config))),
+            guard: Arc::new(ArcSwap::from_pointee(make_guard(&config))),
             shards: watch::Sender::new(Arc::new(shards)),
             throttle: Throttle::new(Default::default()),
             limits: Limits::default(),
@@ -107,6 +112,7 @@ impl Snapshots {
             observer,
             board,
             tls: ArcSwapOption::from(tls),
+            make_guard,
             config: ArcSwap::from_pointee(config),
         })
     }
@@ -134,7 +140,7 @@ impl Snapshots {
             Err(error) => unusable.push(error),
         }
         self.door.store(Arc::new(door(&config, self.tls.load_full())));
-        self.guard.store(Arc::new(guard(&config)));
+        self.guard.store(Arc::new((self.make_guard)(&config)));
         self.caps.set_max(config.listen.max_client_conn, config.listen.max_client_conn_per_address);
         self.limits.retier(|org, current| {
             let own = config.organizations.get(org).and_then(|organization| organization.tier.as_ref());
@@ -179,7 +185,8 @@ fn door(config: &Config, tls: Option<Arc<ServerTls>>) -> Door {
     }
 }
 
-fn guard(config: &Config) -> Guard {
+/// The judge that a configuration asks for.
+pub fn guard(config: &Config) -> Guard {
     Guard::new(&config.guard, &context_names(config), config.guard.statement_bytes_max)
 }
 

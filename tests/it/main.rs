@@ -14,6 +14,7 @@ mod door;
 mod front;
 mod fuzz;
 mod guard;
+mod lessons;
 mod limits;
 mod model;
 mod pipeline;

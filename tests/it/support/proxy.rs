@@ -11,7 +11,7 @@ use partywall::app;
 use partywall::auth::TokenRules;
 use partywall::auth::mint::{Grant, SigningKey};
 use partywall::config::Auth;
-use partywall::control::load;
+use partywall::control::{self, load};
 use partywall::provision::Binaries;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -54,6 +54,7 @@ pub struct Plan {
     more: String,
     files: Vec<(String, String)>,
     tls: bool,
+    guard_broken: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -108,6 +109,13 @@ impl Plan {
         self
     }
 
+    /// With a guard that lets through what it would refuse.
+    #[must_use]
+    pub fn guard_broken(mut self) -> Self {
+        self.guard_broken = true;
+        self
+    }
+
     /// One more shard: `shard_2`, and so on.
     #[must_use]
     pub fn and(self, shard: &Shard) -> Self {
@@ -130,7 +138,7 @@ impl Plan {
     pub async fn start(self) -> Proxy {
         for _ in 0..START_ATTEMPTS_MAX {
             let files = self.write();
-            match run(&files.path()).await {
+            match run(&files.path(), self.guard_broken).await {
                 Ok((stop, thread)) => return Proxy { files, stop: Some(stop), thread: Some(thread) },
                 Err(why) if why.contains("cannot listen") => {}
                 Err(why) => panic!("the proxy does not start: {why}"),
@@ -257,6 +265,7 @@ impl Proxy {
             more: String::new(),
             files: Vec::new(),
             tls: false,
+            guard_broken: false,
         };
         plan.and_port(port, password)
     }
@@ -365,13 +374,15 @@ pub async fn psql(connection: &str, password: &str, arguments: &[&str]) -> (bool
 }
 
 /// Starts a proxy on a control runtime of its own, in a thread of its own.
-async fn run(path: &Path) -> Result<(oneshot::Sender<()>, JoinHandle<()>), String> {
+async fn run(path: &Path, guard_broken: bool) -> Result<(oneshot::Sender<()>, JoinHandle<()>), String> {
     let config = load(path).map_err(|faults| faults.to_string())?;
     let (path, (started, is_started), (stop, stopped)) = (path.to_owned(), oneshot::channel(), oneshot::channel());
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         runtime.expect("a runtime").block_on(async move {
-            let proxy = match app::Proxy::start(config, Some(path)).await {
+            let broken = |config: &_| control::guard(config).broken();
+            let make_guard = if guard_broken { broken } else { control::guard };
+            let proxy = match app::Proxy::start_judged_by(make_guard, config, Some(path)).await {
                 Ok(proxy) => proxy,
                 Err(error) => return drop(started.send(Err(error.to_string()))),
             };

@@ -58,6 +58,7 @@ pub struct Ran {
 #[derive(Default)]
 struct Account {
     script: VecDeque<Act>,
+    answer: Option<Vec<u8>>,
     ran: Vec<Ran>,
     connections: usize,
     told: usize,
@@ -93,6 +94,11 @@ impl Scripted {
     /// What is done with the next contexts, in turn.
     pub fn next(&self, acts: &[Act]) {
         self.account.lock().expect("not poisoned").script.extend(acts);
+    }
+
+    /// The bytes that the next statement is answered with.
+    pub fn answer_next(&self, bytes: &[u8]) {
+        self.account.lock().expect("not poisoned").answer = Some(bytes.to_vec());
     }
 
     /// Lets an [`Act::Late`] go on.
@@ -195,6 +201,10 @@ impl Peer {
                 return self.say(&[(b'C', b"SET\0"), (b'Z', b"I")]).await;
             }
             self.note(sql);
+            let answer = self.account.lock().expect("not poisoned").answer.take();
+            if let Some(answer) = answer {
+                return self.stream.write_all(&answer).await;
+            }
             return self.say(&[(b'C', b"SELECT 0\0"), (b'Z', b"I")]).await;
         };
         let org = rest.split('\'').next().unwrap_or_default().to_owned();
