@@ -7,6 +7,7 @@
 
 mod cluster;
 mod compatibility;
+mod crown;
 mod configuration;
 mod copy_in;
 mod corpus;
