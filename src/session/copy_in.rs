@@ -378,8 +378,7 @@ impl Copying {
                 let place = std::str::from_utf8(value).ok()?.parse().ok()?;
                 Some(copy?.position(&self.text, &staging.name, place).to_string().into_bytes().into())
             }
-            // Places and circumstances of statements that the client did not send.
-            (b'P' | b'p' | b'q', _) => None,
+            // Of the functions that make the table a client hears nothing.
             (b'W', None) => None,
             (b's', Some(staging)) if is_staged => Some(Cow::Borrowed(staging.schema.as_bytes())),
             (b't', Some(staging)) if is_staged => Some(Cow::Borrowed(staging.relation.as_bytes())),

@@ -262,3 +262,53 @@ async fn our_queries_take_the_unnamed_portal_and_statement_and_that_is_known() {
         assert_eq!(raw.query("ROLLBACK").await, "C(ROLLBACK) ZI");
     }
 }
+
+#[tokio::test]
+async fn what_is_sent_behind_it_waits_its_turn() {
+    let _turn = turn().await;
+    let proxy = staged().pool_size(1).start().await;
+    let mut raw = proxy.raw("acme").await;
+    let simple = |wire: Wire, data: &[u8]| wire.query(LOAD).copy_data(data).copy_done();
+    let wire = simple(Wire::new().query("SELECT 1"), b"1\n").query("SELECT count(*) FROM loaded");
+    let wire = simple(simple(wire, b"x\n"), b"2\n").parse("", LOAD).bind("", "", &[]).execute("", 0).sync();
+    let wire = wire.copy_data(b"3\n").copy_done().sync().query("DELETE FROM loaded");
+    let heard = raw.converse(wire, 7).await;
+    let expected = "T D(1) C(SELECT 1) ZI G C(COPY 1) ZI T D(1) C(SELECT 1) ZI G E(22P02) ZI G C(COPY 1) ZI \
+                    1 2 G C(COPY 1) ZI C(DELETE 3) ZI";
+    assert_eq!(heard, expected);
+    // A Sync among data that the server has refused by then would be one too many.
+    raw.query("BEGIN").await;
+    raw.send(Wire::new().query(LOAD)).await;
+    raw.until_tag(b'G').await;
+    let wire = Wire::new().copy_data(b"x\n").sync().flush().copy_done().query("SELECT 2").query("ROLLBACK");
+    assert_eq!(raw.converse(wire, 3).await, "E(22P02) ZE E(25P02) ZE C(ROLLBACK) ZI");
+    // Behind one that fails, a batch is skipped to its end.
+    let wire = Wire::new().parse("", "COPY loaded (soul) FROM STDIN").bind("", "", &[]).execute("", 0);
+    let wire = wire.parse("", "SELECT 1").bind("", "", &[]).execute("", 0).sync();
+    assert_eq!(raw.converse(wire, 1).await, "1 2 E(42703) ZI");
+}
+
+#[tokio::test]
+async fn errors_of_any_length_are_passed_on() {
+    let _turn = turn().await;
+    let proxy = staged().pool_size(1).start().await;
+    let mut raw = proxy.raw("acme").await;
+    for bytes in [1_000, 40_000, 200_000] {
+        let heard = copy(&mut raw, LOAD, &[&[b"x".repeat(bytes).as_slice(), b"\n"].concat()]).await;
+        assert_eq!(brief(&heard), "G E(22P02) ZI", "{bytes}");
+        assert!(error(&heard).field(b'M').len() > bytes);
+        assert_eq!(copied(&mut raw, LOAD, b"-1\n").await, "G C(COPY 0) ZI");
+    }
+}
+
+#[tokio::test]
+async fn sessions_with_a_connection_of_their_own_load_too() {
+    let _turn = turn().await;
+    let proxy = staged().option("pool", "pool_mode = \"session\"").start().await;
+    let mut raw = proxy.raw("acme").await;
+    for sql in [LOAD, "COPY plain.loaded (id) FROM STDIN"] {
+        assert_eq!(copied(&mut raw, sql, b"1\n").await, "G C(COPY 1) ZI");
+        assert_eq!(copied(&mut raw, sql, b"x\n").await, "G E(22P02) ZI");
+    }
+    assert!(is_clean().await, "though the connection has been kept");
+}
