@@ -23,6 +23,7 @@ build: setup ## the program, optimized, at target/release/partywall
 	$(CARGO) build --release
 
 test: setup fmt-check lint doc ## everything that has to hold before a change is merged
+	@scripts/setup postgres18
 	$(CARGO) test
 	tests/clients/light
 

@@ -149,10 +149,10 @@ const SERVER: &str = "pg_logical_emit_message pg_export_snapshot pg_switch_wal p
     tsvector_update_trigger tsvector_update_trigger_column amvalidate plpgsql_call_handler plpgsql_inline_handler \
     plpgsql_validator dsnowball_init dsnowball_lexize binary_upgrade_create_empty_extension \
     binary_upgrade_set_missing_value binary_upgrade_set_record_init_privs setval_oid \
-    pg_replication_origin_create pg_numa_available";
+    pg_log_standby_snapshot pg_numa_available";
 
 /// Volatile functions of pg_catalog that are for everybody, and everything for everybody whose name begins with `pg_`.
-const PLAIN: &str = "clock_timestamp current_query gen_random_uuid uuidv4 uuidv7 random random_normal timeofday \
+const PLAIN: &str = "array_sample array_shuffle timezone clock_timestamp current_query gen_random_uuid uuidv4 uuidv7 random random_normal timeofday \
     txid_status txid_current bernoulli system brinhandler bthandler ginhandler gisthandler hashhandler spghandler \
     heap_tableam_handler \
     pg_sleep pg_sleep_for pg_sleep_until pg_backend_pid pg_is_in_recovery pg_is_wal_replay_paused pg_jit_available \
@@ -182,7 +182,8 @@ const PLAIN: &str = "clock_timestamp current_query gen_random_uuid uuidv4 uuidv7
     pg_timezone_abbrevs pg_timezone_abbrevs_abbrevs pg_timezone_abbrevs_zone pg_timezone_names pg_trigger_depth \
     pg_ts_config_is_visible pg_ts_dict_is_visible pg_ts_parser_is_visible pg_ts_template_is_visible \
     pg_type_is_visible pg_typeof pg_basetype pg_visible_in_snapshot pg_wal_lsn_diff pg_walfile_name \
-    pg_walfile_name_offset pg_lsn_cmp pg_lsn_larger pg_lsn_smaller pg_lsn_mi pg_lsn_hash pg_char_to_encoding";
+    pg_walfile_name_offset pg_lsn_cmp pg_lsn_larger pg_lsn_smaller pg_lsn_mi pg_lsn_hash pg_is_in_backup \
+    pg_backup_start_time";
 
 /// Beginnings of names that make a refusal of every function so named.
 const PREFIXES: [(&str, Why); 12] = [

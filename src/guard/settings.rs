@@ -76,13 +76,13 @@ const FREE: &str = "application_name array_nulls backend_flush_after bytea_outpu
     vacuum_buffer_usage_limit vacuum_failsafe_age vacuum_freeze_min_age vacuum_freeze_table_age \
     vacuum_multixact_failsafe_age vacuum_multixact_freeze_min_age vacuum_multixact_freeze_table_age vacuum_truncate \
     commit_siblings wal_skip_threshold gin_pending_list_limit file_copy_method io_combine_limit \
-    default_with_oids vacuum_max_eager_freeze_failure_rate operator_precedence_warning";
+    default_with_oids vacuum_cleanup_index_scale_factor vacuum_max_eager_freeze_failure_rate operator_precedence_warning";
 
 const IDENTITY: &str = "the proxy's login role and the token decide who a session is";
 const CONTEXT: &str = "the proxy sets it from the token";
 const SERVER: &str = "it is not for sessions behind the proxy";
 
-const NEVER: [(&str, &str); 22] = [
+const NEVER: [(&str, &str); 24] = [
     ("role", IDENTITY),
     ("session_authorization", IDENTITY),
     ("is_superuser", IDENTITY),
@@ -95,6 +95,8 @@ const NEVER: [(&str, &str); 22] = [
     ("debug_print_parse", SERVER),
     ("debug_print_plan", SERVER),
     ("debug_print_rewritten", SERVER),
+    ("debug_logical_replication_streaming", SERVER),
+    ("md5_password_warnings", SERVER),
     ("log_parameter_max_length_on_error", SERVER),
     ("tcp_keepalives_count", SERVER),
     ("tcp_keepalives_idle", SERVER),

@@ -55,6 +55,8 @@ pub struct ClusterOptions {
     pub settings: Vec<(String, String)>,
     /// TLS, when wanted.
     pub tls: Option<ClusterTls>,
+    /// The server programs; those that [`Binaries::find`] finds when absent.
+    pub binaries: Option<Binaries>,
 }
 
 impl ClusterOptions {
@@ -101,7 +103,10 @@ impl Cluster {
     /// # Errors
     /// Says what failed, with the end of what `initdb` or the server wrote; nothing is left behind then.
     pub fn start_with(options: &ClusterOptions) -> Result<Self, ProvisionError> {
-        let binaries = Binaries::find()?;
+        let binaries = match &options.binaries {
+            Some(binaries) => binaries.clone(),
+            None => Binaries::find()?,
+        };
         let owner = Owner::find()?;
         let parent = options.parent.clone().unwrap_or_else(std::env::temp_dir);
         let folder = own_folder(&parent, owner)?;
