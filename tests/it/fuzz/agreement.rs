@@ -59,6 +59,7 @@ struct Figures {
 /// One run: the proxy's guard once more, and the one server connection past the proxy that may only read.
 struct Run {
     guard: Guard,
+    new_guard: Box<dyn Fn() -> Guard>,
     reader: Raw,
     figures: Figures,
 }
@@ -67,16 +68,20 @@ impl Run {
     async fn begin(shard: &Shard, proxy: &Proxy) -> Self {
         let config = load(&proxy.files().path()).expect("the proxy's configuration");
         let ContextNames { organization, user, project, roles, permissions, .. } = config.context.clone();
-        let guard = Guard::new(&config.guard, &[organization, user, project, roles, permissions], 1 << 20);
+        let names = [organization, user, project, roles, permissions];
+        let new_guard = Box::new(move || Guard::new(&config.guard, &names, 1 << 20));
         let mut reader = Raw::past_the_proxy(shard, "acme").await;
         reader.query("SET default_transaction_read_only = on; SET statement_timeout = 2000").await;
-        Self { guard, reader, figures: Figures::default() }
+        Self { guard: new_guard(), new_guard, reader, figures: Figures::default() }
     }
 
+    /// The guard's answer, which is the same with its memory as without.
     fn judge(&mut self, text: &str, rights: &Rights) -> Result<Arc<Verdict>, Refusal> {
         let began = Instant::now();
         let verdict = self.guard.judge(text, rights);
         self.figures.longest = self.figures.longest.max(began.elapsed());
+        let anew = (self.new_guard)().judge(text, rights);
+        assert_eq!(verdict.as_deref().map(meaning), anew.as_deref().map(meaning), "{text}");
         verdict
     }
 
@@ -86,8 +91,13 @@ impl Run {
         let mut raw = Raw::log_in(proxy.address(), &proxy.token("acme", "ada", &[role])).await;
         self.figures.sessions += 1;
         for _ in 0..TEXTS {
-            let text = tricks::write(&Grammar::text(random, functions), random);
+            let mut tokens = Grammar::text(random, functions);
+            let text = tricks::write(&tokens, random);
             let verdict = self.judge(&text, &rights);
+            for _ in 0..2 {
+                Grammar::change_values(&mut tokens, random);
+                drop(self.judge(&tricks::write(&tokens, random), &rights));
+            }
             let by_query = random.one_in(2);
             let heard = send(&mut raw, &text, by_query).await;
             assert_nothing_foreign(&heard, &text);
@@ -135,6 +145,14 @@ impl Run {
             assert!(!errors(&heard).contains(&"25006".to_owned()), "it writes: {text}");
         }
     }
+}
+
+/// What a verdict says, but for the places of its statements.
+fn meaning(verdict: &Verdict) -> impl PartialEq + std::fmt::Debug {
+    let statements: Vec<_> =
+        verdict.statements().iter().map(|statement| (statement.class(), statement.changes().to_vec())).collect();
+    let touched = (verdict.reads().to_vec(), verdict.writes().to_vec(), verdict.taints(), verdict.grows_data());
+    (verdict.class(), statements, touched, verdict.rewritten().map(str::to_owned))
 }
 
 /// Sends a text, and whatever ends a COPY that it may begin.

@@ -67,6 +67,20 @@ impl<'r> Grammar<'r> {
         }
     }
 
+    /// Puts other values in the places of some of the literals.
+    pub fn change_values(tokens: &mut [Token], random: &mut Random) {
+        let mut pick = |all: &'static str| all.split(" | ").nth(random.below(all.split(" | ").count()));
+        for token in tokens {
+            match token {
+                Token::Text(text) => *text = pick(TEXTS).unwrap_or_default().to_owned(),
+                Token::Plain(word) if word.starts_with(|c: char| c.is_ascii_digit()) => {
+                    *word = pick(NUMBERS).unwrap_or_default().to_owned();
+                }
+                Token::Plain(_) | Token::Name(_) => {}
+            }
+        }
+    }
+
     /// Adds words that are not names.
     pub(super) fn say(&mut self, words: &str) {
         self.tokens.extend(words.split_whitespace().map(|word| Token::Plain(word.to_owned())));
