@@ -173,15 +173,13 @@ impl OrgLimits {
         if take(&self.queued, Some(tier.max_queued_queries)) {
             return Ok(Queued(Arc::clone(self)));
         }
-        Err(Refusal::new(
-            Kind::QueueFull,
-            format!(
-                "too many statements of this organization are waiting: tier \"{}\" lets {} run and {} wait",
-                tier.name,
-                shown(tier.max_concurrent_queries),
-                tier.max_queued_queries
-            ),
-        ))
+        let (name, wait) = (&tier.name, tier.max_queued_queries);
+        let allowed = match self.limit_reached(&tier) {
+            Some(run) => format!("tier \"{name}\" lets {run} run and {wait} wait"),
+            None => format!("all server connections are busy, and tier \"{name}\" lets {wait} wait"),
+        };
+        let message = format!("too many statements of this organization are waiting: {allowed}");
+        Err(Refusal::new(Kind::QueueFull, message))
     }
 
     /// Takes a pin: the right to keep a server connection beyond its transaction; refused (53400) when all are taken.
@@ -200,17 +198,22 @@ impl OrgLimits {
         ))
     }
 
-    /// The refusal (53400) of a statement that has waited too long.
+    /// The refusal (53400) of a statement that has waited too long: for its organization, or where that may run more, for
+    /// a server connection.
     pub fn waited_too_long(&self, waited_s: u64) -> Refusal {
         let tier = self.tier.load();
-        Refusal::new(
-            Kind::QueueTimeout,
-            format!(
-                "this statement waited {waited_s} s for its turn: tier \"{}\" lets {} statements of this organization run at a time",
-                tier.name,
-                shown(tier.max_concurrent_queries)
-            ),
-        )
+        let why = match self.limit_reached(&tier) {
+            Some(run) => {
+                format!("tier \"{}\" lets {run} statements of this organization run at a time", tier.name)
+            }
+            None => "all server connections were busy".to_owned(),
+        };
+        Refusal::new(Kind::QueueTimeout, format!("this statement waited {waited_s} s for its turn: {why}"))
+    }
+
+    /// How many statements may run at a time, where that many run.
+    fn limit_reached(&self, tier: &Tier) -> Option<u32> {
+        tier.max_concurrent_queries.filter(|&most| self.running.load(Ordering::Relaxed) >= most)
     }
 
     fn wake(&self) {
@@ -365,6 +368,20 @@ mod tests {
         assert_eq!(org.queue().expect_err("no second").kind(), Kind::QueueFull);
         drop(place);
         assert!(org.queue().is_ok());
+    }
+
+    #[test]
+    fn who_waits_hears_of_the_tier_only_where_the_tier_is_why() {
+        let (limits, tier) = (Limits::default(), Arc::new(tier()));
+        let org = acme(&limits, &tier);
+        let one = org.permit();
+        let place = org.queue();
+        let busy = [org.waited_too_long(1), org.queue().expect_err("the line is full")];
+        assert!(busy.iter().all(|no| no.message().contains("all server connections") && !no.message().contains("run")));
+        let two = org.permit();
+        let reached = [org.waited_too_long(1), org.queue().expect_err("the line is full")];
+        assert!(reached.iter().all(|no| no.message().contains("tier \"starter\" lets 2")));
+        drop((one, two, place));
     }
 
     #[test]
