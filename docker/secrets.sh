@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes what must not stand in a repository: passwords, the key that signs tokens, a certificate. What is there stays.
+# Makes what must not stand in a repository: passwords, the keys that sign tokens and seal contexts, a certificate. What is there stays.
 set -eu
 
 proxy=10001     # the proxy's user in its image
@@ -13,6 +13,7 @@ chmod 444 /superuser/password
 cd /secrets
 [ -e jwt.key ] || random >jwt.key
 [ -e admin.token ] || random >admin.token
+[ -e seal.key ] || echo "1 $(random)" >seal.key
 [ -e shard_1.password ] || random >shard_1.password
 if [ ! -e server.crt ]; then
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 365 -subj /CN=localhost \

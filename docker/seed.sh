@@ -6,7 +6,10 @@ policies=${POLICIES:-/policies} demo=${DEMO:-/demo} secrets=${SECRETS:-/secrets}
 export PGPASSWORD=${PGPASSWORD:-$(cat /superuser/password)}
 psql=(psql -X -q -v ON_ERROR_STOP=1)
 
-"${psql[@]}" -f "$policies/roles.sql" -f "$policies/context_plain.sql" -f "$policies/protect.sql" -f "$policies/status.sql"
+# Only where there is no better context yet: what `partywall policies apply` has put there stays.
+if [ "$("${psql[@]}" -At -c "SELECT to_regprocedure('partywall.hello()') IS NULL")" = t ]; then
+    "${psql[@]}" -f "$policies/roles.sql" -f "$policies/context_plain.sql" -f "$policies/protect.sql" -f "$policies/status.sql"
+fi
 # psql reads the password's file itself, so that no command line shows it.
 "${psql[@]}" <<END
 \set password \`cat $secrets/shard_1.password\`

@@ -66,7 +66,8 @@ BEGIN
      WHERE NOT c.strict OR v_profile = 'strict' GROUP BY c.place, c.step, c.stops, c.instead
     UNION ALL SELECT 20, 'extensions', 'SQL in texts, other sessions and other servers, by what extensions brought', 'the guard refuses those it knows; the rest is yours to revoke',
            array_agg(format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f.signature)) FROM functions f
-     WHERE f.extension IN ('dblink', 'postgres_fdw', 'tablefunc', 'xml2', 'pg_stat_statements', 'pg_cron', 'pg_net', 'http', 'pg_background', 'pgrowlocks', 'pg_buffercache', 'pg_prewarm')
+     WHERE f.extension IN ('dblink', 'postgres_fdw', 'tablefunc', 'xml2', 'pg_stat_statements', 'pg_cron', 'pg_net', 'http', 'pg_background', 'pgrowlocks', 'pg_buffercache', 'pg_prewarm', 'file_fdw', 'adminpack', 'pageinspect',
+                           'pgstattuple', 'pg_visibility', 'pg_walinspect', 'pg_freespacemap', 'amcheck')
        AND (f.extension <> 'tablefunc' OR f.name ~ '^(crosstab|connectby)')
     UNION ALL SELECT 21, 'monitoring', 'nothing; pg_monitor keeps what the steps above took from everybody', 'nothing',
            array_agg(format('GRANT EXECUTE ON FUNCTION %s TO pg_monitor', f.signature)) FROM functions f
