@@ -200,10 +200,11 @@ async fn cancels_and_timeouts_end_it_at_every_step() {
     .await;
     raw.cancel(proxy.address()).await;
     assert_eq!(brief(&raw.until_ready().await), "E(57014) ZI");
-    raw.query("SET statement_timeout = '50ms'").await;
-    assert_eq!(copied(&mut raw, LOAD, b"1\n").await, "G E(57014) ZI");
+    raw.query("SET statement_timeout = '500ms'").await;
+    // On a busy machine time is up before the server asks for data.
+    assert!(copied(&mut raw, LOAD, b"1\n").await.ends_with("E(57014) ZI"));
     raw.query("BEGIN").await;
-    assert_eq!(copied(&mut raw, LOAD, b"1\n").await, "G E(57014) ZE");
+    assert!(copied(&mut raw, LOAD, b"1\n").await.ends_with("E(57014) ZE"));
     raw.query("ROLLBACK; SET statement_timeout = '60s'").await;
     admin.batch_execute("ROLLBACK").await.expect("unlocks");
     assert_eq!(copied(&mut raw, LOAD, b"1\n").await, "G C(COPY 1) ZI");
