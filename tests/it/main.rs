@@ -9,6 +9,7 @@ mod cluster;
 mod compatibility;
 mod crown;
 mod configuration;
+mod conversation;
 mod copy_in;
 mod corpus;
 mod door;

@@ -334,3 +334,42 @@ async fn portals_that_a_failure_left_behind_are_not_run_even_where_nobody_knows_
     let said = raw.converse(again, 5).await;
     assert_eq!(said, "C(BEGIN) ZT 1 ZT E(22P02) ZE C(ROLLBACK) ZI 2 D(7) C(SELECT 1) ZI");
 }
+
+#[tokio::test]
+async fn a_zero_byte_is_refused_where_text_must_not_have_one() {
+    let mut pair = Pair::new().await;
+    let query = Wire::new().bytes(b"Q\0\0\0\x0eSELECT 1\0\0");
+    assert_eq!(pair.says(query, 1).await, "E(08P01) ZI");
+    let bind = Wire::new().parse("", "SELECT $1::text").bind("", "", &["a\0b"]).execute("", 0).sync();
+    assert_eq!(pair.says(bind, 1).await, "1 E(22021) ZI");
+    let copy = Wire::new().query("COPY pipe FROM STDIN").copy_data(b"1\ta\0b\n").copy_done();
+    assert_eq!(pair.says(copy, 1).await, "G E(22021) ZI");
+    assert_eq!(pair.says(Wire::new().query("SELECT count(*) FROM pipe"), 1).await, "T D(0) C(SELECT 1) ZI");
+}
+
+#[tokio::test]
+async fn terminate_behind_what_is_not_answered_yet_leaves_nothing_open() {
+    let proxy = Proxy::before(Shard::shared()).pool_size(1).start().await;
+    let mark = format!("terminated {}", std::process::id());
+    let insert = format!("INSERT INTO ledger (org_id, body) VALUES ('acme', '{mark}')");
+    for begin in ["BEGIN", "BEGIN; SELECT pg_sleep(0.05)"] {
+        let mut raw = proxy.raw("acme").await;
+        let wire =
+            Wire::new().query(begin).query(&insert).parse("", &insert).bind("", "", &[]).execute("", 0).terminate();
+        raw.send(wire).await;
+        raw.until_closed().await;
+    }
+    let mut next = proxy.raw("acme").await;
+    let count = format!("SELECT count(*) FROM ledger WHERE body = '{mark}'");
+    assert_eq!(next.query(&count).await, "T D(0) C(SELECT 1) ZI");
+}
+
+#[tokio::test]
+async fn an_error_names_a_statement_as_its_client_does() {
+    let mut pair = Pair::new().await;
+    let wire = Wire::new().parse("my \"own\"", "SELECT $1::int").bind("", "my \"own\"", &["1", "2"]).sync();
+    assert_eq!(pair.says(wire, 1).await, "1 E(08P01) ZI");
+    // Closed before the answer has come.
+    let wire = Wire::new().bind("", "my \"own\"", &["1", "2"]).sync().close(b'S', "my \"own\"").sync();
+    assert_eq!(pair.says(wire, 2).await, "E(08P01) ZI 3 ZI");
+}
