@@ -16,7 +16,7 @@ pub(super) enum Relation {
     Catalog,
     /// The system's; what it names is for every session, what it counts for nobody where tables are shared.
     Counters,
-    /// The system's, and for sessions to read whose rights reach every relation: it shows values of others.
+    /// The system's, and for sessions of a database of their own whose rights reach every relation: values of rows.
     Statistics,
     /// The system's, and for nobody.
     Refused,

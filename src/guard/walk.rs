@@ -180,6 +180,11 @@ impl<'r, 'a> Walk<'r, 'a> {
                 self.facts.reads_counters |= self.rights.shares_tables();
                 true
             }
+            Relation::Statistics if self.rights.shares_database() => {
+                // Row security does not hide them: every organization's temporary tables belong to the one role of all.
+                let message = format!("relation \"{name}\" is refused: it shows values of others' temporary tables");
+                return Err(No::forbidden(message).hint("Ask the operator, who sees it from outside."));
+            }
             Relation::Statistics => *self.rights.read() == Relations::All,
             Relation::Refused => {
                 let message =

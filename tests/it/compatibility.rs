@@ -236,7 +236,12 @@ async fn views_of_other_sessions_are_refused() {
 async fn of_statistics_the_names_can_be_read_and_not_the_counts() {
     let proxy = proxy().await;
     let client = proxy.connect("acme").await;
-    refused(&client, "42501", &["SELECT * FROM pg_stat_user_tables", "SELECT xact_commit FROM pg_stat_database"]).await;
+    refused(
+        &client,
+        "42501",
+        &["SELECT * FROM pg_stat_user_tables", "SELECT xact_commit FROM pg_stat_database", "SELECT * FROM pg_stats"],
+    )
+    .await;
     accepted(
         &client,
         &[

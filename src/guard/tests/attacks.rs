@@ -369,6 +369,9 @@ PREPARE p AS SELECT xact_commit FROM pg_stat_database
 DECLARE c CURSOR FOR SELECT * FROM pg_statio_all_tables
 EXPLAIN SELECT * FROM pg_stat_io
 CREATE TEMP TABLE x AS SELECT * FROM pg_stat_wal
+SELECT * FROM pg_stats
+SELECT most_common_vals FROM pg_catalog.pg_stats WHERE schemaname LIKE 'pg_temp%'
+SELECT * FROM pg_stats_ext, pg_stats_ext_exprs
 SELECT * FROM pg_something_new
 SELECT * FROM pg_toast.pg_toast_1234
 SELECT * FROM pg_temp_3.secrets

@@ -108,7 +108,7 @@ SELECT n.nspname FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_cata
 SELECT pg_catalog.pg_class.relname FROM pg_catalog.pg_class
 SELECT * FROM information_schema.columns
 SELECT * FROM pg_settings; SELECT * FROM pg_roles; SELECT datname FROM pg_database; SELECT * FROM pg_policies
-SELECT relname FROM pg_statio_all_tables; SELECT s.schemaname, s.relname FROM pg_catalog.pg_stat_user_tables AS s ORDER BY s.relname; SELECT * FROM pg_stats
+SELECT relname FROM pg_statio_all_tables; SELECT s.schemaname, s.relname FROM pg_catalog.pg_stat_user_tables AS s ORDER BY s.relname
 SELECT st.relname, pgd.description FROM pg_catalog.pg_statio_all_tables AS st INNER JOIN pg_catalog.pg_description pgd ON pgd.objoid = st.relid
 SELECT n_live_tup, reads FROM counts
 select oid, typbasetype from pg_type where typname = 'lo'

@@ -63,6 +63,9 @@ const LASTING: &str = "SELECT md5(concat_ws('/',
     (SELECT count(*) || md5(string_agg(c::text, ',' ORDER BY org_id, id)) FROM canary c WHERE org_id <> 'acme'),
     (SELECT count(*) FROM ledger WHERE org_id NOT IN ('acme', 'globex'))))";
 
+/// What the other organization keeps for itself, where temporary tables are left to it.
+const HOARD: [&str; 2] = ["CREATE TEMP TABLE hoard AS SELECT body FROM canary", "ANALYZE pg_temp.hoard"];
+
 /// Whose rows, and who one is.
 const OWN: &str = "SELECT DISTINCT org_id, partywall.org() FROM public.canary";
 
@@ -139,7 +142,7 @@ impl Arena {
             let plan = Proxy::before(&shard).pool_size(1).tiers(&tiers).sections(&context);
             if form.has_guard() { plan } else { plan.guard_broken() }
         };
-        let victim = Victim::begin(plan(3600).start().await, &admin).await;
+        let victim = Victim::begin(plan(3600).start().await, &admin, form == Form::PlainWithGuard).await;
         let proxy = plan(5).start().await;
         let mut globex = proxy.raw("globex").await;
         let before = (sight::of(&mut globex).await, sight::of(&mut colleague(&proxy).await).await);
@@ -325,9 +328,14 @@ async fn colleague(proxy: &Proxy) -> Raw {
 }
 
 impl Victim {
-    async fn begin(proxy: Proxy, admin: &Client) -> Self {
+    async fn begin(proxy: Proxy, admin: &Client, may_hoard: bool) -> Self {
         let mut session = proxy.raw("globex").await;
         session.query("SET application_name = 'canary of globex'").await;
+        // Temporary tables of all belong to one role, and what ANALYZE gathers of them stands in catalogs.
+        for sql in HOARD {
+            let heard = session.query(sql).await;
+            assert!(!may_hoard || heard.starts_with("C("), "{sql}: {heard}");
+        }
         session.query("BEGIN").await;
         session.query("UPDATE canary SET id = id WHERE id = 1").await;
         let sleep = format!("SELECT pg_sleep({}), 'canary of globex'", PATIENCE.as_secs() * 50);
