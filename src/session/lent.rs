@@ -49,15 +49,16 @@ impl Session {
             if executes(name) && !held.is_plain() {
                 continue;
             }
+            // What only stands for the name need not be what the client prepared: that could fail by now, say because
+            // its tables are out of the search_path.
             let statement = match held {
-                Held::Shared { statement, .. } => Some(Rc::clone(statement)),
-                Held::About { .. } => None,
+                Held::Shared { statement, .. } if executes(name) => Some(Rc::clone(statement)),
+                Held::Shared { .. } | Held::About { .. } => None,
                 Held::Sql { .. } => continue,
             };
             if self.borrowed.iter().any(|lent| **lent == *name) {
                 continue;
             }
-            // What only stands for the name is never executed.
             put_parse(out.writer(), name, statement.as_ref().map_or(EMPTY, |statement| statement.body()));
             self.flow.sent(Owed::Parse { ours: true, quiet, undo: Undo::Nothing });
             self.borrowed.push(name.into());

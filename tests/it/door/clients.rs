@@ -150,6 +150,25 @@ async fn pgbench_of_two_organizations_shares_four_connections_without_an_error()
 }
 
 #[tokio::test]
+async fn sixty_four_pgbench_clients_prepare_over_four_connections_that_keep_five_statements() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("twenty.sql");
+    let statements: String =
+        (1..=20).map(|at| format!("SELECT {at} + count(*) FROM canary WHERE id = :id + {at};\n")).collect();
+    std::fs::write(&path, format!("\\set id random(1, 80)\n{statements}")).expect("a script");
+    for kept in ["max_prepared_statements = 200", "max_prepared_statements = 5"] {
+        let proxy = Proxy::before(Shard::shared()).pool_size(4).option("pool", kept).start().await;
+        let mut command = client(&proxy, "pgbench", "acme");
+        command.args(["-n", "-c", "64", "-j", "64", "-M", "prepared", "-T", &scaled(10).to_string(), "-f"]).arg(&path);
+        let output = soon("pgbench ends", command.output()).await.expect("pgbench runs");
+        let [out, complaint] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+        assert!(output.status.success() && !complaint.contains("rror"), "{kept}: {complaint}");
+        assert!(out.contains("number of failed transactions: 0 "), "{kept}: {out}");
+        assert!(!out.contains("actually processed: 0"), "{kept}: {out}");
+    }
+}
+
+#[tokio::test]
 async fn a_cancel_by_the_wrong_key_does_nothing_and_one_for_an_idle_session_hits_nobody() {
     let proxy = Proxy::before(Shard::shared()).pool_size(1).start().await;
     let (mut one, mut other) = (proxy.raw("acme").await, proxy.raw("globex").await);

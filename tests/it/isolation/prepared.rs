@@ -26,6 +26,16 @@ fn statements() -> Vec<(&'static str, Steps)> {
             ],
         ),
         (
+            "DEALLOCATE of one whose table is out of sight by now",
+            vec![
+                (new().parse("seen", "SELECT body FROM canary WHERE id = 1").sync(), 1),
+                (new().query("SET search_path = pg_catalog"), 1),
+                (new().query("DEALLOCATE seen"), 1),
+                (new().query("DEALLOCATE seen"), 1),
+                (new().query("RESET search_path"), 1),
+            ],
+        ),
+        (
             "an error in the middle of a batch",
             vec![
                 (new().parse("b", own).sync(), 1),
