@@ -6,6 +6,7 @@ mod crash;
 mod grammar;
 mod honest;
 mod others;
+mod sizes;
 mod tricks;
 
 use crate::support::Shard;
