@@ -132,11 +132,7 @@ impl Pending {
         self.poll_drain_rest(stream, cx)
     }
 
-    fn poll_drain_rest<S: AsyncWrite + Unpin>(
-        &mut self,
-        stream: &mut S,
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_drain_rest<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.at < self.bytes.len() {
             match std::task::ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.at..])) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
