@@ -68,17 +68,6 @@ const CLASSES: [Class; 256] = {
     classes
 };
 
-/// Whether a byte goes on with a word.
-const GOES_ON: [bool; 256] = {
-    let mut goes_on = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        goes_on[byte] = matches!(CLASSES[byte], Class::Word | Class::Digit);
-        byte += 1;
-    }
-    goes_on
-};
-
 /// A folded text.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fold {
@@ -149,9 +138,11 @@ fn ended(text: &[u8], at: usize) -> Option<usize> {
 }
 
 /// A quote right behind a word may make the word its prefix: `E'…'`, `U&"…"`.
-fn after_word(text: &[u8], at: usize) -> Option<usize> {
-    let rest = text.get(at..)?;
-    ended(text, at + rest.iter().position(|byte| !GOES_ON[usize::from(*byte)]).unwrap_or(rest.len()))
+fn after_word(text: &[u8], mut at: usize) -> Option<usize> {
+    while matches!(class_at(text, at), Some(Class::Word | Class::Digit)) {
+        at += 1;
+    }
+    ended(text, at)
 }
 
 fn after_name(text: &[u8], mut at: usize) -> Option<usize> {

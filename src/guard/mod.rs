@@ -14,7 +14,6 @@ mod fold;
 mod functions;
 mod no;
 mod parse;
-mod recent;
 mod relations;
 mod rewrite;
 mod rights;
@@ -32,7 +31,6 @@ use crate::refusal::{Kind, Refusal};
 
 pub use copy_in::{CopyIn, Staging};
 pub use facts::RELATIONS_MAX;
-pub use recent::Recent;
 pub use rights::{Relations, Rights};
 pub use settings::{TIER_LIMITS, TierLimits};
 pub use verdict::{Change, ResetBy, Set, Statement, Taints, Value, Verdict};

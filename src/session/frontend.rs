@@ -204,18 +204,11 @@ impl Session {
         if let Some(verdict) = self.judged.take() {
             return Ok(Some(verdict));
         }
-        let guard = self.thread.guard.load();
-        let text = statement_bytes(body)?;
-        let known = self.thread.verdicts.borrow().get(&guard, text, &self.rights);
-        let verdict = match known {
-            Some(verdict) => verdict,
-            None if text.len() > JUDGED_AT_ONCE_BYTES => return Ok(None),
-            None => {
-                let verdict = guard.judge(utf8(text)?, &self.rights)?;
-                self.thread.verdicts.borrow_mut().note(&guard, text, &self.rights, &verdict);
-                verdict
-            }
-        };
+        let text = statement_text(body)?;
+        if text.len() > JUDGED_AT_ONCE_BYTES {
+            return Ok(None);
+        }
+        let verdict = self.thread.guard.load().judge(text, &self.rights)?;
         self.admit(&verdict)?;
         self.admit_names(&verdict)?;
         Ok(Some(verdict))
@@ -318,15 +311,9 @@ impl Session {
 
 /// The text of a statement at the front of `body`.
 pub(super) fn statement_text(body: &[u8]) -> Result<&str, Refusal> {
-    statement_bytes(body).and_then(utf8)
-}
-
-fn statement_bytes(body: &[u8]) -> Result<&[u8], Refusal> {
-    let invalid = || Refusal::new(Kind::ProtocolViolation, "invalid string in message");
-    frame::split_cstr(body).map(|(text, _)| text).ok_or_else(invalid)
-}
-
-fn utf8(text: &[u8]) -> Result<&str, Refusal> {
+    let Some((text, _)) = frame::split_cstr(body) else {
+        return Err(Refusal::new(Kind::ProtocolViolation, "invalid string in message"));
+    };
     std::str::from_utf8(text)
         .map_err(|_| Refusal::new(Kind::Syntax, "invalid byte sequence for encoding \"UTF8\" in the statement"))
 }

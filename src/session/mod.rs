@@ -42,7 +42,7 @@ use crate::auth::Identity;
 use crate::config::{Config, ContextNames, CopyFrom, Tier};
 use crate::context::Context;
 use crate::event::{ClassSet, Observer, OrgObserver, SessionFacts, StatementClass};
-use crate::guard::{Guard, Recent, Rights, Verdict};
+use crate::guard::{Guard, Rights, Verdict};
 use crate::limits::{ResultMeter, Seat};
 use crate::net::ClientStream;
 use crate::pool::{Asker, Lease, Pool};
@@ -83,8 +83,6 @@ pub struct Thread {
     reported: RefCell<VecDeque<Reported>>,
     /// What sessions have had server connections told lately, the latest first.
     contexts: RefCell<VecDeque<Context>>,
-    /// What it said lately.
-    verdicts: RefCell<Recent>,
     /// The guard in force.
     pub guard: Arc<ArcSwap<Guard>>,
     /// The settings that carry the context.
@@ -110,7 +108,6 @@ impl Thread {
             now: Cell::new(Instant::now()),
             reported: RefCell::default(),
             contexts: RefCell::default(),
-            verdicts: RefCell::default(),
             guard,
             names: Arc::new(config.context.clone()),
             observer,

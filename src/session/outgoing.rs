@@ -120,19 +120,11 @@ impl Pending {
     }
 
     /// Goes on writing; ready when the socket has taken everything.
-    #[inline]
     pub(super) fn poll_drain<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.bytes.is_empty() && !self.unflushed {
-            return Poll::Ready(Ok(()));
-        }
-        self.poll_drain_rest(stream, cx)
-    }
-
-    fn poll_drain_rest<S: AsyncWrite + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.at < self.bytes.len() {
             match std::task::ready!(Pin::new(&mut *stream).poll_write(cx, &self.bytes[self.at..])) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

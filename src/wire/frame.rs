@@ -1,7 +1,6 @@
 //! Frames: a type byte, a length, a body (PostgreSQL manual, "Messaging Overview"), read without copying.
 
 use std::borrow::Cow;
-use std::ffi::CStr;
 
 /// Type byte and length word: what must be there before a frame can be judged.
 pub const HEADER_BYTES: usize = 5;
@@ -91,8 +90,8 @@ pub mod backend {
 
 /// Splits a NUL-terminated text off the front of `bytes`; `None` when no NUL is there.
 pub fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let text = CStr::from_bytes_until_nul(bytes).ok()?.to_bytes();
-    Some((text, &bytes[text.len() + 1..]))
+    let end = bytes.iter().position(|&byte| byte == 0)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
 }
 
 /// One field of an ErrorResponse or NoticeResponse, by its type byte; no field is guaranteed to be there.
