@@ -85,7 +85,9 @@ impl Statement {
         self.class
     }
 
-    /// Where it stands in the text, in bytes, without its semicolon; comments before it may be in it.
+    /// Where it stands in the text, in bytes, without its semicolon; comments before it may be in it. Only of a text that
+    /// changes something in the session, or holds several statements: texts of other lengths may share the verdict on
+    /// another.
     pub fn range(&self) -> Range<usize> {
         self.range.clone()
     }
