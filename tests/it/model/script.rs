@@ -71,7 +71,7 @@ const PREPARED: [(&str, &[&str]); 12] = [
     ("SELECT timestamptz '2020-07-01 12:00Z', 0.1::float8 + 0.2, interval '1 day 2:03', '\\xab'::bytea", &[]),
     ("SELECT 1 / ($1::int)", &["1", "0"]),
     ("SELECT count(*) FROM own_table", &[]),
-    ("UPDATE own_table SET note = $1::text RETURNING k", &["new"]),
+    ("WITH moved AS (UPDATE own_table SET note = $1::text RETURNING k) SELECT k FROM moved ORDER BY k", &["new"]),
     ("SELECT * FROM t1 ORDER BY 1", &[]),
     ("SELECT set_config('TimeZone', 'Asia/Tokyo', $1::bool)", &["true", "false"]),
     ("DELETE FROM own_table WHERE k = $1::int", &["7"]),
