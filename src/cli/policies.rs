@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use postgres_protocol::escape::escape_literal;
 
 use crate::config::{Config, ContextForm, Faults, Secret, SecretRef};
 use crate::context::seal::{Form, ShardKey};
@@ -300,8 +301,8 @@ impl<'a> Applying<'a> {
 
     /// Prints `partywall.status()`; whether nothing is broken.
     async fn status(mut self) -> Result<bool, PoliciesError> {
-        let role = self.plan.shard.user.replace('\'', "''");
-        let answer = self.ask(&format!("SELECT severity, object, finding FROM partywall.status('{role}')")).await?;
+        let role = escape_literal(&self.plan.shard.user);
+        let answer = self.ask(&format!("SELECT severity, object, finding FROM partywall.status({role})")).await?;
         if let Some(no) = &answer.no {
             self.say(&format!("not installed: {no}"))?;
             return Ok(false);
@@ -334,7 +335,7 @@ fn told(names: &crate::config::ContextNames, role: &str, wish: Wish) -> String {
         ("roles_setting", &names.roles),
         ("permissions_setting", &names.permissions),
     ];
-    all.map(|(name, value)| format!("SET partywall.{name} = '{}';", value.replace('\'', "''"))).concat()
+    all.map(|(name, value)| format!("SET partywall.{name} = {};", escape_literal(value))).concat()
 }
 
 /// How the administrator reaches a shard's database.

@@ -8,6 +8,7 @@ use std::ops::Range;
 use pg_raw_parse::Node;
 use pg_raw_parse::list::NodeList;
 use pg_raw_parse::nodes::CopyStmt;
+use postgres_protocol::escape::{escape_identifier, escape_literal};
 
 use super::parse;
 use super::statements::is_off;
@@ -56,17 +57,17 @@ impl Staging {
     /// The INSERT that moves the staged rows under the policies, and what ends the staging: with the transaction, where
     /// that is our own, else by itself.
     pub fn moving(&self, own_transaction: bool) -> String {
-        let columns: Vec<String> = self.columns.iter().map(|column| identifier(column)).collect();
-        let (columns, staging) = (columns.join(","), identifier(&self.name));
+        let columns: Vec<String> = self.columns.iter().map(|column| escape_identifier(column)).collect();
+        let (columns, staging) = (columns.join(","), escape_identifier(&self.name));
         // COPY gives identity columns what the data says (PostgreSQL manual, "COPY"): so does this.
         let insert = format!(
             "INSERT INTO {}.{} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM pg_temp.{staging}",
-            identifier(&self.schema),
-            identifier(&self.relation)
+            escape_identifier(&self.schema),
+            escape_identifier(&self.relation)
         );
         match own_transaction {
             true => format!("{insert};COMMIT"),
-            false => format!("{insert};SELECT partywall.unstage_copy({})", literal(&self.name)),
+            false => format!("{insert};SELECT partywall.unstage_copy({})", escape_literal(&self.name)),
         }
     }
 }
@@ -95,8 +96,10 @@ impl CopyIn {
         let option = |wanted| copy.options().iter().any(|option| option.defname() == Some(wanted) && !is_off(option));
         let read = Self {
             relation: start..end,
-            target: schema
-                .map_or_else(|| identifier(name), |schema| format!("{}.{}", identifier(schema), identifier(name))),
+            target: schema.map_or_else(
+                || escape_identifier(name),
+                |schema| format!("{}.{}", escape_identifier(schema), escape_identifier(name)),
+            ),
             columns: columns(copy),
             mentioned,
             is_qualified,
@@ -140,21 +143,21 @@ impl CopyIn {
             "SELECT pg_catalog.row_security_active(pg_catalog.to_regclass({})),EXISTS(SELECT FROM pg_catalog.pg_proc p \
              JOIN pg_catalog.pg_namespace n ON n.oid=p.pronamespace WHERE n.nspname='partywall' AND p.proname='stage_copy' \
              AND pg_catalog.has_schema_privilege(n.oid,'USAGE') AND pg_catalog.has_function_privilege(p.oid,'EXECUTE'))",
-            literal(&self.target)
+            escape_literal(&self.target)
         )
     }
 
     /// Makes the staging table, in a transaction of our own or in the client's; answered by the rows of a [`Staging`].
     pub fn opening(&self, own_transaction: bool) -> String {
         let array = |names: &[Box<str>]| {
-            let names: Vec<String> = names.iter().map(|name| literal(name)).collect();
+            let names: Vec<String> = names.iter().map(|name| escape_literal(name)).collect();
             format!("ARRAY[{}]::pg_catalog.text[]", names.join(","))
         };
         let columns = self.columns.as_deref().map_or_else(|| "NULL".to_owned(), array);
         format!(
             "{}SELECT * FROM partywall.stage_copy(pg_catalog.to_regclass({}),{columns},{},{})",
             if own_transaction { "BEGIN;" } else { "" },
-            literal(&self.target),
+            escape_literal(&self.target),
             array(&self.mentioned),
             self.defaults
         )
@@ -181,7 +184,7 @@ impl CopyIn {
 }
 
 fn renamed(staging: &str) -> String {
-    format!(" pg_temp.{} ", identifier(staging))
+    format!(" pg_temp.{} ", escape_identifier(staging))
 }
 
 fn columns(copy: &CopyStmt) -> Option<Vec<Box<str>>> {
@@ -232,16 +235,6 @@ fn end_of_part(text: &str) -> Option<usize> {
         }
         at += 1;
     }
-}
-
-/// A name as SQL writes it whatever it holds.
-fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A string as SQL writes it; `standard_conforming_strings` is on.
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 #[cfg(test)]

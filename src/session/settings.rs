@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use postgres_protocol::escape::escape_literal;
+
 use crate::context::Setting;
 
 /// The most settings that a session may make its own.
@@ -124,7 +126,7 @@ impl OwnSettings {
 
 /// The question for the values of `names`, and for `more`: one row, one column each.
 pub(super) fn question(names: &[Arc<str>], more: &[&str]) -> String {
-    let setting = |name: &Arc<str>| format!("pg_catalog.current_setting('{}',true)", name.replace('\'', "''"));
+    let setting = |name: &Arc<str>| format!("pg_catalog.current_setting({},true)", escape_literal(name));
     let columns: Vec<String> = names.iter().map(setting).chain(more.iter().map(|&column| column.to_owned())).collect();
     format!("SELECT {}", columns.join(","))
 }

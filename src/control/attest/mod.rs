@@ -7,6 +7,8 @@ mod canaries;
 use std::fmt;
 use std::time::Duration;
 
+use postgres_protocol::escape::escape_literal;
+
 use crate::config::ContextNames;
 use crate::context::seal::Form;
 use crate::pool::{Answer, AskError, Connection, Telling};
@@ -159,8 +161,8 @@ pub async fn attest(
 /// setting is the tenant's to write.
 fn reads_context(names: &ContextNames) -> String {
     let names = [&names.organization, &names.user, &names.project, &names.roles, &names.permissions];
-    let names = names.map(|name| name.replace('.', "\\.").replace('\'', "''"));
-    format!("'(?i)partywall\\.|current_setting\\(''({})'''", names.join("|"))
+    let names = names.map(|name| name.replace('.', "\\."));
+    escape_literal(&format!("(?i)partywall\\.|current_setting\\('({})'", names.join("|")))
 }
 
 /// One question in a transaction of its own, that is rolled back.
