@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod fairness;
+mod page;
 mod results;
 mod timeouts;
 
