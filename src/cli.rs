@@ -11,13 +11,10 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{Proxy, ServeError, Stops};
+use crate::app::{Proxy, ServeError, ShutdownSignals};
 use crate::config::{Faults, Log, LogLevel};
 use crate::control::{self, logging};
 use crate::demo::{self, DemoOptions};
-
-/// How long sessions may take to reach their safe points when the proxy is stopped.
-const DRAIN: Duration = Duration::from_secs(30);
 
 /// How long the demo waits for its sessions: whoever presses Ctrl-C wants it to end.
 const DEMO_DRAIN: Duration = Duration::from_secs(1);
@@ -53,7 +50,8 @@ enum Command {
     /// Serve clients, as the configuration says.
     ///
     /// SIGHUP and changed files reload. SIGTERM and Ctrl-C drain: no new clients, and each session ends at its next
-    /// safe point; a second one hurries.
+    /// safe point, for at most listen.drain_timeout_s; a second one ends everything at once, as SIGQUIT does. SIGUSR1
+    /// pauses: what runs goes on to its safe point, what comes waits, and server connections are closed; SIGUSR2 resumes.
     Serve {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
@@ -131,10 +129,10 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             let config = control::load(&path)?;
             start_log(&config.log)?;
             control_runtime()?.block_on(async {
-                let stops = Stops::listen()?;
+                let signals = ShutdownSignals::listen()?;
                 let proxy = Proxy::start(config, Some(path)).await?;
                 tracing::info!("serving");
-                proxy.run(DRAIN, stops).await
+                proxy.run(None, signals).await
             })?;
             Ok(ExitCode::SUCCESS)
         }
@@ -158,7 +156,7 @@ fn control_runtime() -> io::Result<tokio::runtime::Runtime> {
 }
 
 async fn run_demo(options: DemoOptions) -> Result<(), CommandError> {
-    let mut stops = Stops::listen()?;
+    let mut signals = ShutdownSignals::listen()?;
     let progress = |line: &str| {
         let _ = writeln!(io::stderr(), "{line}");
     };
@@ -174,9 +172,9 @@ async fn run_demo(options: DemoOptions) -> Result<(), CommandError> {
     };
     let (prepared, proxy) = tokio::select! {
         served = serve => served?,
-        () = stops.stop() => return Ok(()),
+        () = signals.stop() => return Ok(()),
     };
-    proxy.run(DEMO_DRAIN, stops).await?;
+    proxy.run(Some(DEMO_DRAIN), signals).await?;
     prepared.close().await;
     Ok(())
 }

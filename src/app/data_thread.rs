@@ -148,7 +148,8 @@ impl Pools {
         let mut open = self.open.borrow_mut();
         open.retain(|name, _| plans.iter().any(|plan| plan.shard.name == *name));
         for plan in plans {
-            let settings = self.settings(&config, plan, snapshots.board.gate(&plan.shard.name));
+            let gate = snapshots.board.gate(&plan.shard.name);
+            let settings = PoolSettings { paused: snapshots.is_paused(), ..self.settings(&config, plan, gate) };
             match open.get(&plan.shard.name) {
                 Some(pool) => pool.configure(settings),
                 None => {
@@ -173,6 +174,7 @@ impl Pools {
             wait_timeout: config.pool.query_wait_timeout,
             max_prepared_statements: config.pool.max_prepared_statements,
             epoch: plan.epoch,
+            paused: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 mod client;
 mod data_thread;
-mod stops;
+mod shutdown;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,8 +25,8 @@ use crate::metrics::Metrics;
 use crate::net;
 use crate::pool::Fitness;
 use crate::session::Signal;
-use stops::Asked;
-pub use stops::Stops;
+use shutdown::Request;
+pub use shutdown::ShutdownSignals;
 
 /// How many organizations have metrics under their own name.
 const NAMED_ORGANIZATIONS_MAX: usize = 50;
@@ -120,18 +120,40 @@ impl Proxy {
         let _ = tokio::time::timeout(patience, wait).await;
     }
 
-    /// Serves until SIGTERM or SIGINT; SIGHUP reloads. Then drains for at most `patience`, and ends.
+    /// Serves until SIGTERM or SIGINT, then drains; SIGQUIT ends at once. SIGHUP reloads, SIGUSR1 pauses, SIGUSR2 resumes
+    /// (as PgBouncer's manual, "Signals").
     ///
-    /// Drained: no client is accepted any more, each session ends at its next safe point, the audit trail is written.
-    pub async fn run(self, patience: Duration, mut stops: Stops) -> Result<(), ServeError> {
-        while stops.asked().await == Asked::Reload {
-            self.reload.notify_one();
+    /// Draining begins with `listen.drain_delay_s`, in which clients are still accepted while `/readyz` says no, so that
+    /// balancers can follow. Then no client is accepted any more, and each session ends at its next safe point, for at
+    /// most `timeout` (`listen.drain_timeout_s` where it is `None`). A second signal to stop ends everything at once.
+    pub async fn run(self, timeout: Option<Duration>, mut signals: ShutdownSignals) -> Result<(), ServeError> {
+        loop {
+            match signals.next().await {
+                Request::Drain => break,
+                Request::Quit => return self.drain(Duration::ZERO, std::future::ready(())).await,
+                Request::Reload => self.reload.notify_one(),
+                Request::Pause => self.snapshots.pause(true),
+                Request::Resume => self.snapshots.pause(false),
+            }
         }
-        self.drain(patience, async move { stops.stop().await }).await
+        let listen = self.snapshots.config.load().listen.clone();
+        self.snapshots.board.drain();
+        if !listen.drain_delay.is_zero() {
+            tracing::info!(
+                delay_s = listen.drain_delay.as_secs(),
+                "clients are accepted for a last while: /readyz says no"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(listen.drain_delay) => {}
+                () = signals.stop() => return self.drain(Duration::ZERO, std::future::ready(())).await,
+            }
+        }
+        self.drain(timeout.unwrap_or(listen.drain_timeout), async move { signals.stop().await }).await
     }
 
-    /// Drains for at most `patience` or until `hurry` is done, and ends.
-    pub async fn drain(mut self, patience: Duration, hurry: impl Future<Output = ()>) -> Result<(), ServeError> {
+    /// Drains for at most `timeout` or until `hurry` is done, and ends: no client is accepted any more, each session ends
+    /// at its next safe point, the audit trail is written.
+    pub async fn drain(mut self, timeout: Duration, hurry: impl Future<Output = ()>) -> Result<(), ServeError> {
         tracing::info!(sessions = self.snapshots.registry.len(), "draining");
         self.snapshots.board.drain();
         self.stop.send_replace(true);
@@ -143,7 +165,7 @@ impl Proxy {
         };
         tokio::select! {
             () = empty => {}
-            () = tokio::time::sleep(patience) => {}
+            () = tokio::time::sleep(timeout) => {}
             () = hurry => {}
         }
         self.snapshots.registry.each(|signals| signals.raise(Signal::Kill));

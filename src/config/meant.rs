@@ -60,6 +60,10 @@ pub struct Listen {
     pub client_login_timeout: Duration,
     /// Data threads; `None`: one for two cores.
     pub threads: Option<usize>,
+    /// How long clients are still accepted, while `/readyz` says no, before a drain begins.
+    pub drain_delay: Duration,
+    /// How long sessions may take to reach their safe points in a drain.
+    pub drain_timeout: Duration,
 }
 
 impl Default for Listen {
@@ -72,6 +76,8 @@ impl Default for Listen {
             max_client_conn_per_address: 10_000,
             client_login_timeout: Duration::from_secs(15),
             threads: None,
+            drain_delay: Duration::ZERO,
+            drain_timeout: Duration::from_secs(30),
         }
     }
 }

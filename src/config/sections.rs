@@ -38,6 +38,8 @@ pub(super) fn listen(root: &Table<'_>) -> Listen {
             .seconds("client_login_timeout_s", 1..=HOUR_S)
             .unwrap_or(default.client_login_timeout),
         threads: table.count("threads", 1..=256).or(default.threads),
+        drain_delay: table.seconds("drain_delay_s", 0..=HOUR_S).unwrap_or(default.drain_delay),
+        drain_timeout: table.seconds("drain_timeout_s", 0..=24 * HOUR_S).unwrap_or(default.drain_timeout),
     };
     let no_tls = !table.has("tls_certificate") && !table.has("tls_private_key");
     if no_tls && listen.plaintext_passwords == PlaintextPasswords::Never {

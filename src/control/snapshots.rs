@@ -82,6 +82,7 @@ pub struct Snapshots {
     pub board: Arc<Board>,
     tls: ArcSwapOption<ServerTls>,
     make_guard: MakeGuard,
+    paused: AtomicBool,
 }
 
 /// Makes the judge for a configuration.
@@ -113,6 +114,7 @@ impl Snapshots {
             board,
             tls: ArcSwapOption::from(tls),
             make_guard,
+            paused: AtomicBool::new(false),
             config: ArcSwap::from_pointee(config),
         })
     }
@@ -155,6 +157,21 @@ impl Snapshots {
         });
         self.config.store(Arc::new(config));
         unusable
+    }
+
+    /// Pauses or resumes all shards, until the other is asked for or the process ends (PgBouncer's PAUSE and RESUME): while
+    /// paused, what runs goes on to its safe point, what comes waits, and server connections are closed.
+    pub fn pause(&self, paused: bool) {
+        if self.paused.swap(paused, Ordering::SeqCst) != paused {
+            tracing::info!("{}", if paused { "paused: statements wait" } else { "resumed" });
+            // The data threads look at it whenever the shards' plans change.
+            self.shards.send_modify(|_| ());
+        }
+    }
+
+    /// Whether all shards are paused.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::SeqCst)
     }
 
     fn replace_tls(&self, config: &Config) -> Result<(), Unusable> {

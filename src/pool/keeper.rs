@@ -217,11 +217,11 @@ impl Pool {
     }
 
     /// Closes idle connections that are too old, unused for too long, or gone at the other end.
-    fn retire_idle(&self, now: Instant) {
+    pub(super) fn retire_idle(&self, now: Instant) {
         let settings = self.settings();
         let mut spare = self.open.get().saturating_sub(settings.min_size);
         let mut surplus = self.open.get().saturating_sub(settings.size);
-        let unfit = self.is_unfit();
+        let unfit = self.is_unfit() || settings.paused;
         let mut leaving = Vec::new();
         let mut staying = VecDeque::new();
         for mut connection in std::mem::take(&mut *self.idle.borrow_mut()) {

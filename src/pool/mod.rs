@@ -69,6 +69,9 @@ pub struct PoolSettings {
     pub max_prepared_statements: usize,
     /// Rises with each reload that changes how the shard is reached; older connections are closed.
     pub epoch: u64,
+    /// No connection is opened, and those that are idle or come back are closed, so that none is lent; who already has one
+    /// goes on.
+    pub paused: bool,
 }
 
 /// Who asks for a server connection.
@@ -183,6 +186,9 @@ impl Pool {
         if old.epoch != self.settings.borrow().epoch {
             self.doubtful.set(true);
             self.retry_at.set(Instant::now());
+        }
+        if self.is_paused() {
+            self.retire_idle(Instant::now());
         }
         self.dispatch();
     }
@@ -457,7 +463,7 @@ impl Pool {
     }
 
     fn want_connection(&self) {
-        if self.open.get() < self.settings.borrow().size {
+        if self.open.get() < self.settings.borrow().size && !self.is_paused() {
             self.open.set(self.open.get() + 1);
             self.connecting.set(self.connecting.get() + 1);
             self.hand_over(Chore::Connect);
@@ -488,7 +494,7 @@ impl Pool {
         let settings = self.settings.borrow();
         let old = since.saturating_duration_since(connection.server.opened) > settings.lifetime;
         let surplus = self.open.get() > settings.size;
-        let stale = connection.epoch != settings.epoch || surplus || self.is_unfit();
+        let stale = connection.epoch != settings.epoch || surplus || settings.paused || self.is_unfit();
         drop(settings);
         if connection.taint == Taint::Close {
             self.hand_over(Chore::Close { connection, cancel: false, permit: None });
@@ -525,6 +531,10 @@ impl Pool {
     fn discarded(&self) {
         self.stats.discarded_total.fetch_add(1, Ordering::Relaxed);
         self.gone();
+    }
+
+    fn is_paused(&self) -> bool {
+        self.settings.borrow().paused
     }
 
     fn is_unfit(&self) -> bool {
