@@ -7,14 +7,21 @@ mod token;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{Proxy, ServeError, ShutdownSignals};
+use crate::app::{self, Proxy, ServeError, ShutdownSignals};
 use crate::config::{Faults, Log, LogLevel};
 use crate::control::{self, logging};
 use crate::demo::{self, DemoOptions};
+use crate::guard;
+
+/// What `--version` says: the release, the commit, and the grammar that statements are read by.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    format!("{} (commit {}, PostgreSQL {} grammar)", env!("CARGO_PKG_VERSION"), app::COMMIT, guard::GRAMMAR)
+});
 
 /// How long the demo waits for its sessions: whoever presses Ctrl-C wants it to end.
 const DEMO_DRAIN: Duration = Duration::from_secs(1);
@@ -25,7 +32,7 @@ const DEMO_SETTLES: Duration = Duration::from_secs(10);
 /// A tenant-isolating proxy for PostgreSQL: clients log in with a JWT as their password, and work as if the database
 /// were their own.
 #[derive(Debug, Parser)]
-#[command(name = "partywall", version, max_term_width = 100)]
+#[command(name = "partywall", version = VERSION.as_str(), max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -69,6 +76,9 @@ enum Command {
         /// Print JSON instead of text.
         #[arg(long)]
         json: bool,
+        /// Check the configuration and the files that it names only; connect to no database.
+        #[arg(long)]
+        offline: bool,
     },
     /// Put the database's own walls in place: roles, context, row-level security, hardening.
     #[command(subcommand)]
@@ -131,12 +141,14 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             control_runtime()?.block_on(async {
                 let signals = ShutdownSignals::listen()?;
                 let proxy = Proxy::start(config, Some(path)).await?;
-                tracing::info!("serving");
+                proxy.announce();
                 proxy.run(None, signals).await
             })?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Check { config, json } => Ok(control_runtime()?.block_on(check::check(&config, json))?),
+        Command::Check { config, json, offline } => {
+            Ok(control_runtime()?.block_on(check::check(&config, json, offline))?)
+        }
         Command::Policies(command) => Ok(control_runtime()?.block_on(policies::run(command))?),
         Command::Token(arguments) => {
             let token = token::mint(&arguments)?;

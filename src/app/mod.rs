@@ -20,6 +20,7 @@ use crate::control::keys::{KeyFaults, KeyKeeper, Timing};
 use crate::control::observe::{Fanout, LogObserver};
 use crate::control::{self, Board, MakeGuard, Snapshots, Unusable, keep_attested, keep_current, sweep};
 use crate::event::Observer;
+use crate::guard;
 use crate::ids::ShardName;
 use crate::metrics::Metrics;
 use crate::net;
@@ -27,6 +28,9 @@ use crate::pool::Fitness;
 use crate::session::Signal;
 use shutdown::Request;
 pub use shutdown::ShutdownSignals;
+
+/// The commit that the program was built from; `unknown` where it was built outside of a git checkout.
+pub const COMMIT: &str = env!("PARTYWALL_COMMIT");
 
 /// How many organizations have metrics under their own name.
 const NAMED_ORGANIZATIONS_MAX: usize = 50;
@@ -66,6 +70,7 @@ pub struct Proxy {
     stop: watch::Sender<bool>,
     audit: Option<AuditWriter>,
     reload: Arc<Notify>,
+    path: Option<PathBuf>,
 }
 
 impl Proxy {
@@ -99,10 +104,32 @@ impl Proxy {
         tokio::spawn(sweep(Arc::clone(&snapshots)));
         keep_attested(&snapshots)?;
         let reload = Arc::new(Notify::new());
-        if let Some(path) = path {
+        if let Some(path) = path.clone() {
             tokio::spawn(keep_current(path, Arc::clone(&snapshots), auth, Arc::clone(&reload)));
         }
-        Ok(Self { snapshots, threads, stop, audit, reload })
+        Ok(Self { snapshots, threads, stop, audit, reload, path })
+    }
+
+    /// Logs in one line what is served, and from which configuration.
+    pub fn announce(&self) {
+        let config = self.snapshots.config.load();
+        let shards: Vec<&str> = config.shards.iter().map(|shard| shard.name.as_str()).collect();
+        let path = self.path.as_ref().map(|path| path.display().to_string());
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            commit = COMMIT,
+            grammar = guard::GRAMMAR,
+            pid = std::process::id(),
+            config = path,
+            listen = %config.listen.address,
+            admin = %config.admin.address,
+            tls = config.listen.tls.is_some(),
+            threads = self.threads.len(),
+            shards = shards.join(","),
+            organizations = config.organizations.len(),
+            tiers = config.tiers.tiers.len(),
+            "serving"
+        );
     }
 
     /// Waits until every shard has been reached, or has been tried and failed, for at most `patience`.

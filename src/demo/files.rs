@@ -21,6 +21,8 @@ use crate::provision::random_hex;
 
 /// The configuration's name in the folder.
 pub(super) const CONFIG: &str = "partywall.toml";
+/// All that the demo and its proxy put into the folder, besides the clusters, which remove themselves.
+pub(super) const ENTRIES: [&str; 6] = [CONFIG, "policies", "tls", "secrets", "tokens", "audit.jsonl"];
 /// How a configuration begins that the demo wrote, and may write again.
 pub(super) const MARK: &str = "# Written by `partywall demo`.";
 

@@ -33,8 +33,8 @@ pub struct DemoOptions {
     pub port: u16,
     /// The port for operators; 0 takes a free one.
     pub admin_port: u16,
-    /// Where everything lives; a temporary folder when absent. A folder that was there before stays at the end (without
-    /// its clusters); one that the demo made goes.
+    /// Where everything lives; a temporary folder when absent. Of a folder that was there before
+    /// only what the demo put into it goes at the end; one that the demo made goes whole.
     pub data: Option<PathBuf>,
 }
 
@@ -76,6 +76,15 @@ pub enum DemoError {
     /// The folder holds somebody's own configuration.
     #[error("{0} is not the demo's: name another folder with --data")]
     Taken(PathBuf),
+    /// The database servers, which root runs as another user, could not reach their clusters.
+    #[error("only root may enter {}, and the demo's database servers do not run as root: name another folder than {} \
+             with --data, or set TMPDIR", .folder.display(), .wanted.display())]
+    Closed {
+        /// Where they would be stopped.
+        folder: PathBuf,
+        /// The demo's folder.
+        wanted: PathBuf,
+    },
     /// No certificate could be made.
     #[error("making the demo's certificate: {0}")]
     Certificate(#[from] rcgen::Error),

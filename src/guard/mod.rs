@@ -29,6 +29,9 @@ use std::sync::Arc;
 use crate::config::GuardPolicy;
 use crate::refusal::{Kind, Refusal};
 
+/// The major version of PostgreSQL whose grammar reads the statements.
+pub const GRAMMAR: &str = "18";
+
 pub use copy_in::{CopyIn, Staging};
 pub use facts::RELATIONS_MAX;
 pub use rights::{Relations, Rights};

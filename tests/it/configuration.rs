@@ -79,6 +79,26 @@ async fn check_is_content_only_when_every_shard_can_be_served() {
 }
 
 #[tokio::test]
+async fn an_offline_check_reads_what_the_configuration_names_and_reaches_no_database() {
+    let files = Proxy::before_port(1, "x").write();
+    let checked = partywall(&["check", "--offline"], &files.path()).await;
+    assert_eq!((checked.status.code(), text(&checked.stdout).as_str()), (Some(0), "configuration: ok\n"));
+    let online = partywall(&["check"], &files.path()).await;
+    assert_eq!(online.status.code(), Some(1), "there is no database: {}", text(&online.stdout));
+    std::fs::remove_file(files.folder().join("shard_1.password")).expect("was there");
+    let checked = partywall(&["check", "--offline"], &files.path()).await;
+    assert_eq!(checked.status.code(), Some(1), "a file that is named is missing: {}", text(&checked.stdout));
+}
+
+#[tokio::test]
+async fn the_version_names_release_commit_and_grammar() {
+    let command = tokio::process::Command::new(env!("CARGO_BIN_EXE_partywall")).arg("--version").output();
+    let said = text(&soon("the program ends", command).await.expect("runs").stdout);
+    let expected = format!("partywall {} (commit ", env!("CARGO_PKG_VERSION"));
+    assert!(said.starts_with(&expected) && said.ends_with(", PostgreSQL 18 grammar)\n"), "{said}");
+}
+
+#[tokio::test]
 async fn a_changed_tier_holds_for_sessions_that_are_here() {
     let proxy = Small { concurrent: 1, queued: 9, ..Small::default() }.proxy(4).await;
     let gate = crate::limits::Gate::close(1301).await;

@@ -137,10 +137,11 @@ async fn the_demo_is_complete_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_folder_of_ones_own_keeps_the_configuration_but_no_cluster() {
+async fn of_a_folder_of_ones_own_everything_goes_that_the_demo_put_there_and_nothing_else() {
     let parent = tempfile::tempdir().expect("a folder");
     // As root, Postgres runs as another user, who has to get through.
     fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o755)).expect("opens it");
+    fs::write(parent.path().join("notes.txt"), "mine").expect("writes");
     let options = DemoOptions { port: 0, admin_port: 0, data: Some(parent.path().to_owned()) };
     let prepared = prepare(&options, &|_| {}).await.expect("prepares");
     let clusters = |path: &Path| {
@@ -150,7 +151,9 @@ async fn a_folder_of_ones_own_keeps_the_configuration_but_no_cluster() {
     assert_eq!(clusters(parent.path()), 2);
     drop(prepared);
     assert_eq!(clusters(parent.path()), 0);
-    assert!(parent.path().join("partywall.toml").is_file());
-    // The same folder again: its configuration is the demo's own.
+    let left = fs::read_dir(parent.path()).expect("lists").map(|entry| entry.expect("is there").file_name());
+    assert_eq!(left.collect::<Vec<_>>(), ["notes.txt"]);
+    // What a demo left that was killed is a demo's own.
+    fs::write(parent.path().join("partywall.toml"), "# Written by `partywall demo`.\n").expect("writes");
     prepare(&options, &|_| {}).await.expect("prepares again");
 }

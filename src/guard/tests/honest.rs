@@ -141,3 +141,10 @@ fn pings_are_empty_texts() {
         assert_eq!(verdict.class(), crate::event::StatementClass::Utility, "{sql}");
     }
 }
+
+#[test]
+fn the_grammar_is_of_the_version_that_is_named() {
+    assert_eq!(crate::guard::GRAMMAR, "18");
+    // Names for the old and the new row came with 18 (PostgreSQL 18 manual, UPDATE).
+    allowed("UPDATE orders SET total = 1 RETURNING WITH (OLD AS o, NEW AS n) o.total, n.total");
+}

@@ -74,6 +74,11 @@ async fn a_drain_begins_with_a_while_in_which_clients_are_taken_and_readyz_says_
     let plan = Proxy::before(Shard::shared()).option("listen", "drain_delay_s = 3600\ndrain_timeout_s = 3600");
     let mut program = Program::serve(&plan).await;
     until("it is ready", async || program.readyz().await == 200).await;
+    let (log, listens) = (program.log(), format!("listen=127.0.0.1:{}", program.files.port));
+    let serving = log.lines().find(|line| line.contains("serving")).expect("it says what it serves");
+    for fact in ["version=", "commit=", "grammar=", "pid=", &listens, "shards=\"shard_1\"", "partywall.toml"] {
+        assert!(serving.contains(fact), "{fact}: {serving}");
+    }
     let mut before = log_in(&program).await;
     program.signal(Signal::SIGTERM);
     until("it says that it drains", async || program.readyz().await == 503).await;
