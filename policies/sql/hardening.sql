@@ -64,11 +64,11 @@ BEGIN
     UNION ALL SELECT c.place, c.step, c.stops, c.instead, array_agg(format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f.signature) ORDER BY f.signature)
       FROM closed c JOIN functions f ON f.system AND f.name ~ c.pattern AND (c.step <> 'SQL in texts' OR f.name <> 'ts_rewrite' OR f.oid = 'pg_catalog.ts_rewrite(tsquery,text)'::regprocedure)
      WHERE NOT c.strict OR v_profile = 'strict' GROUP BY c.place, c.step, c.stops, c.instead
-    UNION ALL SELECT 20, 'extensions', 'SQL in texts, other sessions and other servers, by what extensions brought', 'the guard refuses those it knows; the rest is yours to revoke',
+    UNION ALL SELECT 20, 'extensions', 'SQL in texts, other sessions, other servers and state that stays, by what extensions brought', 'the guard refuses those it knows; the rest is yours to revoke',
            array_agg(format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f.signature)) FROM functions f
      WHERE f.extension IN ('dblink', 'postgres_fdw', 'tablefunc', 'xml2', 'pg_stat_statements', 'pg_cron', 'pg_net', 'http', 'pg_background', 'pgrowlocks', 'pg_buffercache', 'pg_prewarm', 'file_fdw', 'adminpack', 'pageinspect',
                            'pgstattuple', 'pg_visibility', 'pg_walinspect', 'pg_freespacemap', 'amcheck')
-       AND (f.extension <> 'tablefunc' OR f.name ~ '^(crosstab|connectby)')
+       AND (f.extension <> 'tablefunc' OR f.name ~ '^(crosstab|connectby)') OR f.extension = 'isn' AND f.name = 'isn_weak'
     UNION ALL SELECT 21, 'monitoring', 'nothing; pg_monitor keeps what the steps above took from everybody', 'nothing',
            array_agg(format('GRANT EXECUTE ON FUNCTION %s TO pg_monitor', f.signature)) FROM functions f
      WHERE f.system AND f.name ~ '^(pg_stat_get_.*|pg_lock_status|pg_prepared_xact|pg_blocking_pids|pg_get_replication_slots|pg_(total_)?relation_size|pg_(table|indexes|database)_size|pg_current_wal.*|pg_notification_queue_usage)$'

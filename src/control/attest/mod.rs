@@ -16,14 +16,18 @@ use crate::refusal::Kind;
 
 /// Each question, its name, the oldest server that has what it asks for, and whether a database that refuses it is merely
 /// well closed.
-const QUESTIONS: [(&str, &str, u32, bool); 3] = [
+const QUESTIONS: [(&str, &str, u32, bool); 4] = [
     ("catalog", include_str!("catalog.sql"), 0, false),
+    ("session", include_str!("session.sql"), 0, false),
     ("expressions", include_str!("expressions.sql"), 140_000, true),
     ("role_settings", include_str!("role_settings.sql"), 0, true),
 ];
 
 /// Stands in the questions for the pattern of what reads the context.
 const CONTEXT_MARK: &str = "$context$";
+
+/// Stands in the questions for an array of the settings that carry the context, in lower case.
+const NAMES_MARK: &str = "$names$";
 
 /// How long one question may take; the server gives up a little earlier.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -130,12 +134,12 @@ pub async fn attest(
     allow: &[String],
 ) -> Result<Vec<Finding>, AskError> {
     let mut findings = Vec::new();
-    let reads_context = reads_context(&telling.names);
+    let (reads_context, names) = (reads_context(&telling.names), names_array(&telling.names));
     for (name, sql, oldest, may_be_closed) in QUESTIONS {
         if connection.server.server_version_num < oldest {
             continue;
         }
-        let answer = ask(connection, &sql.replace(CONTEXT_MARK, &reads_context)).await?;
+        let answer = ask(connection, &sql.replace(CONTEXT_MARK, &reads_context).replace(NAMES_MARK, &names)).await?;
         match answer.no {
             None => findings.extend(answer.rows.into_iter().filter_map(Finding::from_row)),
             Some(no) if may_be_closed && no.sqlstate == Kind::Forbidden.row().sqlstate => {}
@@ -157,11 +161,20 @@ pub async fn attest(
     Ok(findings)
 }
 
+/// The settings that carry the context.
+fn carriers(names: &ContextNames) -> [&str; 5] {
+    [&names.organization, &names.user, &names.project, &names.roles, &names.permissions].map(|name| name.as_str())
+}
+
+/// The settings that carry the context, as an array of literals.
+fn names_array(names: &ContextNames) -> String {
+    format!("ARRAY[{}]", carriers(names).map(|name| escape_literal(&name.to_lowercase())).join(", "))
+}
+
 /// A pattern, as a literal, of what reads the context: the functions of the walls, and the settings that carry it. Any other
 /// setting is the tenant's to write.
 fn reads_context(names: &ContextNames) -> String {
-    let names = [&names.organization, &names.user, &names.project, &names.roles, &names.permissions];
-    let names = names.map(|name| name.replace('.', "\\."));
+    let names = carriers(names).map(|name| name.replace('.', "\\."));
     escape_literal(&format!("(?i)partywall\\.|current_setting\\('({})'", names.join("|")))
 }
 

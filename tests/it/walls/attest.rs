@@ -17,13 +17,13 @@ use crate::support::{PATIENCE, Plan, Proxy, Shard};
 /// What makes the tests' shard sound: hardened, and no other database open.
 const SOUND: &str = "REVOKE CONNECT ON DATABASE template1 FROM PUBLIC";
 
-fn plan_of(plan: &Plan) -> ShardPlan {
+pub(super) fn plan_of(plan: &Plan) -> ShardPlan {
     let files = plan.write();
     let config = control::load(&files.path()).expect("a configuration");
     control::plan_shards(&config, &[]).expect("plans").remove(0)
 }
 
-async fn attest(plan: &ShardPlan, allow: &[String]) -> Vec<Finding> {
+pub(super) async fn attest(plan: &ShardPlan, allow: &[String]) -> Vec<Finding> {
     let (plan, allow) = (plan.clone(), allow.to_vec());
     control::attest_shard(&plan, Depth::Writing, &allow).await.expect("is attested")
 }

@@ -6,6 +6,7 @@ mod hardening;
 mod locks;
 mod proxied;
 mod sealed;
+mod session_code;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
