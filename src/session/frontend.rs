@@ -56,8 +56,8 @@ impl Session {
                 at += self.pass_client_rest(at, data.len(), out);
                 continue;
             }
-            if self.flow.is_full() {
-                self.stalled = Stalled::Owed;
+            if let Some(stalled) = self.is_out_of_room(out) {
+                self.stalled = stalled;
                 break;
             }
             if self.watched.is_some() || self.waits_for_copy(data[at])? {

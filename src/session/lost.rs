@@ -1,6 +1,7 @@
 //! A server connection lost under a session: every statement that was on it fails with one error, the session lives on.
 
 use super::backend::Broken;
+use super::bounds::UNREAD_BYTES_MAX;
 use super::frontend::End;
 use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Session, Stalled};
@@ -60,9 +61,13 @@ impl Session {
         Ok(())
     }
 
-    /// The server's own words where it had any, as an error of the statement and not of the session.
+    /// The server's own words where it had any, as an error of the statement and not of the session; in a long pipeline
+    /// they stand in the first errors only.
     fn push_lost(&mut self, broken: &Broken) {
         match broken {
+            Broken::Fatal(_) if self.to_client.len() >= UNREAD_BYTES_MAX => {
+                self.push_refusal(&refusal(&Broken::Closed));
+            }
             Broken::Fatal(body) => frame::put_error_softened(self.to_client.writer(), body),
             Broken::Closed | Broken::Nonsense => self.push_refusal(&refusal(broken)),
         }

@@ -6,6 +6,7 @@
 
 mod about;
 mod backend;
+mod bounds;
 mod copy_in;
 mod effects;
 mod extended;
@@ -252,6 +253,8 @@ enum Stalled {
     Judge,
     /// Too many replies are owed.
     Owed,
+    /// The client does not take the answers that it is sent.
+    Unread,
     /// What the message at the front means is decided by the answer to an earlier batch.
     Answers,
     /// The message at the front must wait until nothing is owed.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::event::StatementClass;
 use crate::guard::Verdict;
 use crate::pool::Statement;
+use crate::wire::flow::Weigh;
 
 /// The most prepared statements that one session may hold.
 const NAMES_MAX: usize = 10_000;
@@ -129,6 +130,24 @@ pub(super) enum Undo {
     Unnamed(Renewed),
     /// The unnamed statement that we sent again.
     UnnamedAgain,
+}
+
+impl Weigh for Undo {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Nothing | Self::UnnamedPortal(_) | Self::UnnamedAgain => 0,
+            Self::Named { name, .. } | Self::AboutPortal { name, .. } => name.len(),
+            Self::Prepared(statement) | Self::Evicted(statement) => statement.body().len(),
+            Self::Closed { name, held } => name.len() + held.bytes(),
+            Self::Unnamed(renewed) => renewed.before.bytes(),
+        }
+    }
+}
+
+impl Unnamed {
+    fn bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, Held::bytes)
+    }
 }
 
 impl Names {

@@ -53,6 +53,12 @@ impl<'a> Outgoing<'a> {
         self.run.is_empty() && self.copied.is_empty()
     }
 
+    /// How many bytes of it had to be copied.
+    #[inline]
+    pub(super) fn copied_bytes(&self) -> usize {
+        self.copied.len()
+    }
+
     /// Writes what it can to `stream` and leaves the rest in `pending`, which must be empty. Gives the scratch back.
     pub(super) fn write<S: AsyncWrite + Unpin>(
         mut self,
@@ -89,6 +95,12 @@ impl Pending {
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.bytes.is_empty()
+    }
+
+    /// How many bytes are kept.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Adds bytes without trying to write them.

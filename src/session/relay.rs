@@ -111,6 +111,9 @@ impl Session {
         self.from_server.extend_from_slice(&data[done..]);
         // A client that takes nothing any more is found out by reading it.
         drop(written);
+        if !self.to_client.is_empty() {
+            self.watch_unread();
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -121,9 +124,10 @@ impl Session {
         match self.stalled {
             Stalled::Lease | Stalled::Judge => return Poll::Pending,
             Stalled::Owed if self.flow.is_full() => return Poll::Pending,
+            Stalled::Unread if !self.to_client.is_empty() => return Poll::Pending,
             Stalled::Quiet if self.flow.owes() => return Poll::Pending,
             Stalled::Answers if self.flow.is_behind() => return Poll::Pending,
-            Stalled::Owed | Stalled::Quiet | Stalled::Answers => {}
+            Stalled::Owed | Stalled::Unread | Stalled::Quiet | Stalled::Answers => {}
             Stalled::No if !self.from_client.is_empty() => {}
             Stalled::No | Stalled::More => {
                 if let Err(end) = ready!(self.poll_read_client(cx)) {
@@ -191,7 +195,7 @@ impl Session {
         match self.stalled {
             Stalled::Lease => Err(Pause::NeedLease),
             Stalled::Judge => Err(Pause::NeedVerdict),
-            Stalled::No | Stalled::More | Stalled::Owed | Stalled::Quiet | Stalled::Answers => Ok(()),
+            Stalled::No | Stalled::More | Stalled::Owed | Stalled::Unread | Stalled::Quiet | Stalled::Answers => Ok(()),
         }
     }
 
@@ -273,6 +277,10 @@ impl Session {
             return Some(Pause::End(End::Refused(Refusal::new(Kind::IdlePin, message))));
         }
         let lease = self.lease.as_mut()?;
+        if !self.flow.owes() && !self.to_client.is_empty() {
+            let message = "terminating connection: it kept a server connection and did not take what it was sent";
+            return Some(Pause::End(End::Refused(Refusal::new(Kind::IdlePin, message))));
+        }
         if !self.flow.owes() {
             // The client has asked for answers (Flush) and not ended its batch: nothing runs.
             self.statement.deadline = None;

@@ -3,15 +3,10 @@
 //! Both directions of the relay are driven by it. What the client sent is entered with [`Flow::sent`]; what the server
 //! answers is judged with [`Flow::received`] (PostgreSQL manual, "Message Flow").
 
-use std::collections::VecDeque;
-
 use super::frame::backend;
+use super::owed::Queue;
 
-/// How many replies may be owed before the relay stops reading the client.
-///
-/// High enough that the replies fill the server's own 8 KB output buffer several times over, so that waiting for them
-/// cannot wait for a Sync that the client has still to send.
-pub const OWED_MAX: usize = 16_384;
+pub use super::owed::{OWED_BYTES_MAX, OWED_MAX, Owed, Weigh};
 
 /// The transaction status of ReadyForQuery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,66 +38,6 @@ impl Status {
             Self::Failed => b'E',
         }
     }
-}
-
-/// One reply that is owed, in the order of the messages that ask for it.
-///
-/// `U` is what the session undoes when the server skips a Parse after an error.
-#[derive(Debug)]
-pub enum Owed<U> {
-    /// A simple Query: anything up to ReadyForQuery, which is swallowed when it stands for an Execute of the client.
-    Query {
-        /// The client sent an Execute, and hears no ReadyForQuery before its Sync.
-        as_execute: bool,
-    },
-    /// ParseComplete; swallowed when the Parse was ours.
-    Parse {
-        /// We sent it, the client does not know of it.
-        ours: bool,
-        /// The client must not hear of its failure either: a message of its own will fail for it.
-        quiet: bool,
-        /// Undone when the server skips or refuses it.
-        undo: U,
-    },
-    /// BindComplete; swallowed when the Bind was ours.
-    Bind {
-        /// We sent it, the client does not know of it.
-        ours: bool,
-        /// Undone when the server skips or refuses it.
-        undo: U,
-    },
-    /// RowDescription or NoData, with ParameterDescription before it for a statement.
-    Describe,
-    /// Rows, and one of CommandComplete, EmptyQueryResponse, PortalSuspended.
-    Execute,
-    /// CloseComplete; swallowed when the Close was ours.
-    Close {
-        /// We sent it, the client does not know of it.
-        ours: bool,
-        /// Undone when the server skips it.
-        undo: U,
-    },
-    /// ReadyForQuery; swallowed when the Sync was ours.
-    Sync {
-        /// We sent it, the client does not know of it.
-        ours: bool,
-    },
-    /// No reply: where the client ended its COPY data.
-    CopyEnd,
-    /// A reply made here; goes out when all before it have.
-    Local {
-        /// Whole messages; none where only the undoing matters.
-        bytes: Box<[u8]>,
-        /// Undone when an error before it makes the server skip.
-        undo: U,
-    },
-    /// A message sent only to fail, so that the server's transaction fails with the refusal the client hears instead.
-    Poison {
-        /// A simple Query (ReadyForQuery follows), not an extended message (skipped to Sync).
-        query: bool,
-        /// The refusal: an ErrorResponse.
-        bytes: Box<[u8]>,
-    },
 }
 
 /// What to do with a backend message.
@@ -138,7 +73,7 @@ pub struct Violation {
 /// The state of one conversation.
 #[derive(Debug)]
 pub struct Flow<U> {
-    owed: VecDeque<Owed<U>>,
+    owed: Queue<U>,
     status: Status,
     /// Extended messages have been sent since the last Sync.
     batch_open: bool,
@@ -157,7 +92,7 @@ pub struct Flow<U> {
 impl<U> Default for Flow<U> {
     fn default() -> Self {
         Self {
-            owed: VecDeque::new(),
+            owed: Queue::default(),
             status: Status::Idle,
             batch_open: false,
             copy_in: false,
@@ -169,7 +104,7 @@ impl<U> Default for Flow<U> {
     }
 }
 
-impl<U> Flow<U> {
+impl<U: Weigh> Flow<U> {
     /// The last transaction status heard.
     pub fn status(&self) -> Status {
         self.status
@@ -195,9 +130,17 @@ impl<U> Flow<U> {
         !self.owed.is_empty()
     }
 
-    /// Whether so many replies are owed that no more should be asked for.
+    /// Whether so many replies are owed, or such long ones, that no more should be asked for.
+    ///
+    /// The server keeps its answers to an open batch until it is told to send them: whoever waits for them sends a Flush.
+    #[inline]
     pub fn is_full(&self) -> bool {
-        self.owed.len() >= OWED_MAX
+        self.owed.is_full()
+    }
+
+    /// How many bytes are kept for the replies that are owed.
+    pub fn bytes(&self) -> usize {
+        self.owed.bytes()
     }
 
     /// The number of the batch that is being sent; each Sync ends one.
@@ -343,7 +286,7 @@ impl<U> Flow<U> {
         let mut answers = Vec::new();
         let mut told = false;
         let mut open = self.batch_open && !self.skipping;
-        for owed in std::mem::take(&mut self.owed) {
+        for owed in std::mem::take(&mut self.owed).into_items() {
             match owed {
                 Owed::Query { as_execute: true } => {
                     answers.push(Lost::Error);
@@ -452,18 +395,16 @@ impl<U> Flow<U> {
             self.skip();
             return Reply::Swallow;
         }
-        match self.owed.front_mut() {
-            None | Some(Owed::Query { .. } | Owed::Sync { .. }) => Reply::Forward,
-            Some(Owed::Poison { query: true, bytes }) => {
-                let bytes = std::mem::take(bytes);
-                self.owed[0] = Owed::Query { as_execute: false };
-                Reply::Replace(bytes)
-            }
-            Some(Owed::Poison { query: false, bytes }) => {
-                let bytes = std::mem::take(bytes);
+        if let Some((query, bytes)) = self.owed.pop_poison() {
+            if query {
+                self.owed.push_front(Owed::Query { as_execute: false });
+            } else {
                 self.skip();
-                Reply::Replace(bytes)
             }
+            return Reply::Replace(bytes);
+        }
+        match self.owed.front() {
+            None | Some(Owed::Query { .. } | Owed::Sync { .. } | Owed::Poison { .. }) => Reply::Forward,
             Some(
                 Owed::Parse { .. }
                 | Owed::Bind { .. }
@@ -526,6 +467,12 @@ mod tests {
     use super::*;
 
     type TestFlow = Flow<u32>;
+
+    impl Weigh for u32 {
+        fn bytes(&self) -> usize {
+            0
+        }
+    }
 
     fn receive(flow: &mut TestFlow, tags: &[u8]) {
         for &tag in tags {

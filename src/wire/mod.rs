@@ -4,6 +4,7 @@
 
 pub mod flow;
 pub mod frame;
+mod owed;
 pub mod refusal;
 pub mod server_login;
 pub mod startup;

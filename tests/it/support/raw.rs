@@ -221,7 +221,16 @@ impl Raw {
 
     /// A session, with more start-up parameters.
     pub async fn log_in_with(address: SocketAddr, token: &str, more: &[(&str, &str)]) -> Self {
-        let mut raw = Self::dial(address).await;
+        Self::dial(address).await.logged_in(token, more).await
+    }
+
+    /// A session on a connection of the caller's making.
+    pub async fn log_in_on(stream: TcpStream, token: &str) -> Self {
+        Self { stream, read: Vec::new(), cancel_key: (0, Vec::new()) }.logged_in(token, &[]).await
+    }
+
+    async fn logged_in(self, token: &str, more: &[(&str, &str)]) -> Self {
+        let mut raw = self;
         let own = [("user", "ada"), ("database", Shard::DATABASE)];
         raw.send(Wire::startup(&[&own, more].concat())).await;
         assert_eq!(raw.message().await.map(|message| message.tag), Some(b'R'), "a password is asked for");
