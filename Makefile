@@ -7,10 +7,10 @@ ADMIN_PORT ?= 9432
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build test test-clients fmt fmt-check lint doc bench clean
+.PHONY: help setup demo build test test-random test-clients fmt fmt-check lint doc bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing (Debian and Ubuntu), or name it
 	@scripts/setup build postgres
@@ -26,6 +26,17 @@ test: setup fmt-check lint doc ## everything that has to hold before a change is
 	@scripts/setup postgres18
 	$(CARGO) test
 	tests/clients/light
+
+# The suites of tests/it that throw dice (`seed()` of tests/it/support).
+RANDOM_SUITES = conversation copy_in::neighbours crown:: fuzz:: isolation::turns model::
+
+test-random: setup ## the random tests with a seed that nobody has tried, and again: rounds=10; seed=N for that one
+	@for round in $$(seq $(or $(rounds),1)); do \
+	    seed=$(or $(seed),$$(od -An -N7 -tu8 /dev/urandom | tr -d ' ')); \
+	    echo "PARTYWALL_TEST_SEED=$$seed"; \
+	    PARTYWALL_TEST_SEED=$$seed $(CARGO) test --test it -- $(RANDOM_SUITES) \
+	        || { echo "again with: make test-random seed=$$seed"; exit 1; }; \
+	done
 
 test-clients: setup ## real clients (psql, Python, Node, Java, Go, Ruby …) against the demo: one=psql for one, bytewise=1
 	$(CARGO) build

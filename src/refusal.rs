@@ -252,6 +252,7 @@ pub struct Refusal {
     detail: Option<Cow<'static, str>>,
     hint: Option<Cow<'static, str>>,
     position: Option<u32>,
+    ahead: bool,
 }
 
 impl Refusal {
@@ -265,6 +266,7 @@ impl Refusal {
             detail: None,
             hint: row.hint.map(Cow::Borrowed),
             position: None,
+            ahead: false,
         }
     }
 
@@ -284,6 +286,18 @@ impl Refusal {
     pub fn with_position(mut self, position: u32) -> Self {
         self.position = Some(position);
         self
+    }
+
+    /// The same refusal, of something that a server looks at before it looks whether the transaction has failed.
+    pub fn ahead(mut self) -> Self {
+        self.ahead = true;
+        self
+    }
+
+    /// Whether it is heard in a failed transaction too, where a server would say nothing else about most statements than
+    /// that the transaction has failed (25P02).
+    pub fn is_ahead(&self) -> bool {
+        self.ahead || self.kind == Kind::Syntax
     }
 
     /// The same refusal, ending the session.

@@ -12,6 +12,7 @@ mod definitions;
 mod facts;
 mod fold;
 mod functions;
+mod leading;
 mod no;
 mod parse;
 mod relations;
@@ -34,6 +35,7 @@ pub const GRAMMAR: &str = "18";
 
 pub use copy_in::{CopyIn, Staging};
 pub use facts::RELATIONS_MAX;
+pub use leading::leaves_transaction;
 pub use rights::{Relations, Rights};
 pub use settings::{TIER_LIMITS, TierLimits};
 pub use verdict::{Change, ResetBy, Set, Statement, Taints, Value, Verdict};

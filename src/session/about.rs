@@ -27,8 +27,9 @@ pub(super) struct AboutPortal {
     batch: u64,
 }
 
-/// The body of a Parse that a server refuses in a failed transaction, and takes at any other time.
-const FAILS_IN_FAILED_TRANSACTION: &[u8] = b"SELECT 1\0\0\0";
+/// The body of a Parse that a server refuses in a failed transaction, and takes at any other time; for that it needs no
+/// snapshot.
+pub(super) const FAILS_IN_FAILED_TRANSACTION: &[u8] = b"RELEASE nothing\0\0\0";
 
 /// The body of a Parse of nothing.
 pub(super) const EMPTY: &[u8] = b"\0\0\0";

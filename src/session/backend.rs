@@ -136,6 +136,8 @@ impl Session {
         let reworded = whole.filter(|_| tag == backend::ERROR_RESPONSE).and_then(|body| self.reworded(body));
         let reply = match (self.flow.received(tag, first)?, reworded) {
             (Reply::Forward, Some(bytes)) => Reply::Replace(bytes),
+            // What was refused here stood in a failed transaction: that is what the client hears of it from a server.
+            (Reply::Replace(_), _) if whole.is_some_and(frame::error_is_failed_transaction) => Reply::Forward,
             (reply, _) => reply,
         };
         let forwards = reply == Reply::Forward;

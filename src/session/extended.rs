@@ -91,7 +91,7 @@ impl Session {
             return Step::Stall(Stalled::Lease);
         }
         self.probe(body, out);
-        self.refuse_extended(refusal, out);
+        self.refuse_extended(refusal.ahead(), out);
         Step::Whole
     }
 
@@ -282,7 +282,7 @@ impl Session {
                 Use::Wait => return Ok(Step::Stall(Stalled::Answers)),
                 Use::Refuse => {
                     let refusal = Refusal::new(Kind::UnknownPortal, "portal \"\" does not exist");
-                    self.refuse_extended(refusal, out);
+                    self.refuse_extended(refusal.ahead(), out);
                     return Ok(Step::Whole);
                 }
             }
@@ -400,5 +400,6 @@ fn unknown_statement(name: &[u8]) -> Refusal {
     } else {
         format!("prepared statement \"{}\" does not exist", String::from_utf8_lossy(name))
     };
-    Refusal::new(Kind::UnknownStatement, words)
+    // The server looks for it before it looks at the transaction (postgres.c).
+    Refusal::new(Kind::UnknownStatement, words).ahead()
 }

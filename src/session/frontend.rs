@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::about::FAILS_IN_FAILED_TRANSACTION;
 use super::names::Undo;
 use super::outgoing::Outgoing;
 use super::{Rest, Session, Stalled};
 use crate::event::Event;
-use crate::guard::Verdict;
+use crate::guard::{self, Verdict};
 use crate::refusal::{Kind, Refusal};
 use crate::wire::flow::{Owed, Status};
 use crate::wire::frame::{self, Header, frontend};
@@ -15,8 +16,10 @@ use crate::wire::{refusal as wire_refusal, welcome};
 /// Texts up to this size are judged at once; longer ones on another thread.
 pub(super) const JUDGED_AT_ONCE_BYTES: usize = 16 * 1024;
 
-/// The server is sent these only to fail, so that its transaction fails where a statement was refused here.
+/// The server is sent these only to fail, so that its transaction fails where a statement was refused here. Neither takes a
+/// snapshot, and by the second one the server tells whether the transaction had failed before, which only it knows.
 pub(super) const POISON_QUERY: &str = "ROLLBACK TO SAVEPOINT \"refused by partywall\"";
+const YIELDING_POISON_QUERY: &str = "RELEASE SAVEPOINT \"refused by partywall\"";
 const POISON_STATEMENT: &[u8] = b"refused by partywall";
 
 /// Why a session must end.
@@ -172,7 +175,8 @@ impl Session {
             return Ok(Step::Stall(Stalled::Lease));
         }
         if let Err(refusal) = self.apply(&verdict) {
-            self.refuse_query(refusal, out);
+            let text = statement_text(&message[frame::HEADER_BYTES..]).unwrap_or_default();
+            self.refuse_query(in_turn(text, refusal), out);
             return Ok(Step::Whole);
         }
         self.forget_unnamed();
@@ -208,10 +212,13 @@ impl Session {
         if text.len() > JUDGED_AT_ONCE_BYTES {
             return Ok(None);
         }
-        let verdict = self.thread.guard.load().judge(text, &self.rights)?;
-        self.admit(&verdict)?;
-        self.admit_names(&verdict)?;
-        Ok(Some(verdict))
+        let judged = self.thread.guard.load().judge(text, &self.rights);
+        let admitted = judged.and_then(|verdict| {
+            self.admit(&verdict)?;
+            self.admit_names(&verdict)?;
+            Ok(verdict)
+        });
+        admitted.map(Some).map_err(|refusal| in_turn(text, refusal))
     }
 
     fn sync(&mut self, size: usize, at: usize, end: usize, out: &mut Outgoing<'_>) -> Step {
@@ -263,12 +270,13 @@ impl Session {
         }
     }
 
-    /// Refuses a simple Query; inside a transaction the server's transaction fails with it.
+    /// Refuses a simple Query; inside a transaction the server's transaction fails with it, and where that has failed
+    /// before, the client hears so from the server and nothing of the refusal, unless that stands ahead.
     pub(super) fn refuse_query(&mut self, refusal: Refusal, out: &mut Outgoing<'_>) {
         let bytes = self.tell_refusal(&refusal);
         if self.is_working() {
             self.forget_unnamed();
-            frame::put_query(out.writer(), POISON_QUERY);
+            frame::put_query(out.writer(), if refusal.is_ahead() { POISON_QUERY } else { YIELDING_POISON_QUERY });
             self.flow.sent(Owed::Poison { query: true, bytes });
         } else {
             self.to_client.push(&bytes);
@@ -276,11 +284,15 @@ impl Session {
         }
     }
 
-    /// Refuses a message of the extended protocol: what follows is dropped up to Sync, as the server would.
+    /// Refuses a message of the extended protocol: what follows is dropped up to Sync, as the server would. In a failed
+    /// transaction as [`Self::refuse_query`].
     pub(super) fn refuse_extended(&mut self, refusal: Refusal, out: &mut Outgoing<'_>) {
         let bytes = self.tell_refusal(&refusal);
         self.skip_to_sync = true;
         if self.is_working() {
+            if !refusal.is_ahead() {
+                self.probe(FAILS_IN_FAILED_TRANSACTION, out);
+            }
             put_named(out.writer(), frontend::DESCRIBE, POISON_STATEMENT);
             self.flow.sent(Owed::Poison { query: false, bytes });
         } else {
@@ -307,6 +319,11 @@ impl Session {
         )
         .with_hint("Send data as parameters, in several statements, or with COPY.")
     }
+}
+
+/// The refusal of `text` as it is heard in a failed transaction: a text that begins by leaving it is judged past that.
+pub(super) fn in_turn(text: &str, refusal: Refusal) -> Refusal {
+    if guard::leaves_transaction(text) { refusal.ahead() } else { refusal }
 }
 
 /// The text of a statement at the front of `body`.

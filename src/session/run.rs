@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::io::AsyncWriteExt;
 
-use super::frontend::{End, statement_text};
+use super::frontend::{End, in_turn, statement_text};
 use super::outgoing::Outgoing;
 use super::relay::{Pause, poll_read};
 use super::signals::Signal;
@@ -215,7 +215,7 @@ impl Session {
         let (guard, rights) = (self.thread.guard.load_full(), self.rights.clone());
         let judging = tokio::task::spawn_blocking(move || {
             let text = if parse { frame::split_cstr(&body).map_or(&[][..], |(_, rest)| rest) } else { &body[..] };
-            statement_text(text).and_then(|text| guard.judge(text, &rights))
+            statement_text(text).and_then(|text| guard.judge(text, &rights).map_err(|refusal| in_turn(text, refusal)))
         });
         let verdict = judging
             .await

@@ -8,7 +8,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::frontend::{Step, Stepped};
+use super::frontend::{Step, Stepped, in_turn};
 use super::names::Held;
 use super::outgoing::Outgoing;
 use super::{Session, Stalled};
@@ -161,7 +161,7 @@ impl Session {
         match (sent, portal) {
             (Ok(()), None) => self.forget_unnamed(),
             (Ok(()), Some(_)) => {}
-            (Err(refusal), None) => self.refuse_query(refusal, out),
+            (Err(refusal), None) => self.refuse_query(in_turn(text, refusal), out),
             (Err(refusal), Some(_)) => self.refuse_extended(refusal, out),
         }
         Ok(Step::Whole)
@@ -256,20 +256,13 @@ impl Session {
                     return Ok(Some((vec![set_or_reset(name, Some(&value), *local)], tag)));
                 }
                 Change::DiscardAll => {
-                    return Err(self.no_discard());
+                    let message = "DISCARD ALL cannot run inside a transaction block";
+                    return Err(Refusal::new(Kind::ActiveTransaction, message));
                 }
                 _ => {}
             }
         }
         Ok(None)
-    }
-
-    fn no_discard(&self) -> Refusal {
-        if self.flow.status() == Status::Failed {
-            let message = "current transaction is aborted, commands ignored until end of transaction block";
-            return Refusal::new(Kind::FailedTransaction, message);
-        }
-        Refusal::new(Kind::ActiveTransaction, "DISCARD ALL cannot run inside a transaction block")
     }
 
     /// RESET ALL, of what the session has made its own; the tenant's context stays.

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::refusal::Kind;
+
 /// Type byte and length word: what must be there before a frame can be judged.
 pub const HEADER_BYTES: usize = 5;
 
@@ -122,6 +124,11 @@ pub fn error_is_fatal(body: &[u8]) -> bool {
 /// (plancache.c): drivers know it by the routine too, since the code says only that something is not supported.
 pub fn error_is_stale_plan(body: &[u8]) -> bool {
     error_field(body, b'R') == Some(b"RevalidateCachedQuery")
+}
+
+/// Whether an ErrorResponse says that the transaction has failed before, and that nothing but its end is taken (25P02).
+pub fn error_is_failed_transaction(body: &[u8]) -> bool {
+    error_field(body, b'C') == Some(Kind::FailedTransaction.row().sqlstate.as_bytes())
 }
 
 /// Whether an ErrorResponse says that policies stand against COPY FROM (copy.c): of all that its routine says, this alone

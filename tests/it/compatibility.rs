@@ -437,3 +437,17 @@ async fn set_config_with_null_is_for_settings_of_the_server() {
     accepted(&client, &["SET TimeZone = 'UTC'", "RESET TimeZone"]).await;
     assert_eq!(one(&client, "SHOW TimeZone").await, "Asia/Tokyo");
 }
+
+#[tokio::test]
+async fn a_refused_text_has_not_run_and_fails_its_transaction() {
+    let proxy = proxy().await;
+    let mut raw = proxy.raw("acme").await;
+    let text = "INSERT INTO ledger (body) VALUES ('whole'); LISTEN news";
+    assert_eq!(raw.query(text).await, "E(42501) ZI");
+    assert_eq!(raw.query("SELECT 1 FROM ledger WHERE body = 'whole'").await, "T C(SELECT 0) ZI");
+    assert_eq!(raw.query("BEGIN").await, "C(BEGIN) ZT");
+    assert_eq!(raw.query("LISTEN news").await, "E(42501) ZE");
+    assert_eq!(raw.query("LISTEN news").await, "E(25P02) ZE", "as a server says of any statement");
+    assert_eq!(raw.query("ROLLBACK; LISTEN news").await, "E(42501) ZE");
+    assert_eq!(raw.query("SELEC 1").await, "E(42601) ZE");
+}

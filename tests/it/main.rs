@@ -25,6 +25,7 @@ mod demo;
 mod docker;
 mod policies;
 mod recorded;
+mod refusal_order;
 mod isolation;
 mod server_login;
 mod support;
