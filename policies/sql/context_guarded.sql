@@ -3,12 +3,14 @@
 -- backtrace_functions … WITH GRANT OPTION, for the owner to be made able to set it).
 --
 -- backtrace_functions is a setting of PostgreSQL that only superusers and whom they grant it may SET, that everybody may read,
--- and that takes any letters, digits and underscores. Here it carries the context. The only door to it are two functions:
+-- and that takes any letters, digits and underscores. Here it carries the context. The only door to it are three functions:
 --
 --   hello()   once per server connection: a fresh random nonce, and no context. It answers no second time, so that nobody can
 --             lose a context by it; after RESET ALL or DISCARD ALL, which take the context with them, it answers again.
 --   enter(…)  opens for a message that the proxy has sealed: HMAC-SHA256 over organization, user, project, roles,
 --             permissions, this server process, its nonce, a rising generation and an expiry. A seal works once, here, now.
+--   clear()   RESET ALL that spares nonce and generation: every setting is as the connection began, and there is no context.
+--             So the proxy cleans a connection and enters the next context in one round trip; no earlier seal works again.
 --
 -- A session that was reset, or that anybody opens beside the proxy with the shared role's password, has no context and sees no
 -- row. The policies of protect.sql read only org() and its sisters, whose form stands here instead of in context_plain.sql.
@@ -31,6 +33,19 @@ BEGIN
   -- The proxy reckons the expiry of seals by this clock, not by its own.
   now_s := floor(extract(epoch FROM clock_timestamp()));
   PERFORM set_config('backtrace_functions', 'o_u_p_r_m_g0_n' || nonce, false);
+END
+$$;
+
+-- Called where there has been no greeting it is RESET ALL and no more.
+CREATE OR REPLACE FUNCTION partywall.clear() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  v_greeted text := substring(current_setting('backtrace_functions'), '_g[0-9]{1,18}_n[0-9a-f]{32}$');
+BEGIN
+  RESET ALL;
+  IF v_greeted IS NOT NULL THEN
+    PERFORM pg_catalog.set_config('backtrace_functions', 'o_u_p_r_m' || v_greeted, false);
+  END IF;
 END
 $$;
 
@@ -73,7 +88,7 @@ DECLARE
   part record;
   is_super boolean := (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user);
 BEGIN
-  REVOKE ALL ON FUNCTION partywall.hello(), partywall.enter(text[], bigint, text) FROM PUBLIC;
+  REVOKE ALL ON FUNCTION partywall.hello(), partywall.clear(), partywall.enter(text[], bigint, text) FROM PUBLIC;
   GRANT USAGE ON LANGUAGE plpgsql, sql TO partywall_owner;
   IF current_setting('server_version_num')::int >= 150000 THEN
     -- The door's owner may set this one parameter and nothing else; nobody logs in as it.
@@ -83,12 +98,13 @@ BEGIN
         USING errcode = 'insufficient_privilege', hint = 'Let a superuser run this file once, or use the sealed form.';
     END IF;
     ALTER FUNCTION partywall.hello() OWNER TO partywall_owner;
+    ALTER FUNCTION partywall.clear() OWNER TO partywall_owner;
     ALTER FUNCTION partywall.enter(text[], bigint, text) OWNER TO partywall_owner;
     GRANT EXECUTE ON FUNCTION pg_catalog.set_config(text, text, boolean) TO partywall_owner;
   ELSIF NOT is_super THEN
     RAISE EXCEPTION 'before PostgreSQL 15 the guarded context can be installed by a superuser only'
       USING errcode = 'insufficient_privilege', hint = 'Let a superuser run this file once, or use the sealed form.';
-  END IF;   -- 13 and 14 cannot grant a parameter: there the two functions belong to the superuser that runs this file
+  END IF;   -- 13 and 14 cannot grant a parameter: there the three functions belong to the superuser that runs this file
 
   FOR part IN
     SELECT * FROM (VALUES ('org', '^o([0-9a-f]+)_'), ('user_id', '_u([0-9a-f]+)_'), ('project_id', '_p([0-9a-f]+)_'),
@@ -104,6 +120,6 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION partywall.%I() TO %I', part.function_name, app_role);
   END LOOP;
   EXECUTE format('GRANT USAGE ON SCHEMA partywall TO %I', app_role);
-  EXECUTE format('GRANT EXECUTE ON FUNCTION partywall.hello(), partywall.enter(text[], bigint, text) TO %I', app_role);
+  EXECUTE format('GRANT EXECUTE ON FUNCTION partywall.hello(), partywall.clear(), partywall.enter(text[], bigint, text) TO %I', app_role);
 END
 $context$;

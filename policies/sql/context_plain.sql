@@ -15,6 +15,7 @@ REVOKE ALL ON SCHEMA partywall FROM PUBLIC;
 
 -- What another form of the context left.
 DROP FUNCTION IF EXISTS partywall.hello();
+DROP FUNCTION IF EXISTS partywall.clear();
 DROP FUNCTION IF EXISTS partywall.enter(text[], bigint, text);
 
 DO $context$

@@ -12,6 +12,7 @@ SET client_min_messages = warning;
 
 -- What another form of the context left.
 DROP FUNCTION IF EXISTS partywall.hello();
+DROP FUNCTION IF EXISTS partywall.clear();
 DROP FUNCTION IF EXISTS partywall.enter(text[], bigint, text);
 
 DO $context$

@@ -1,4 +1,4 @@
-//! What a server connection is told for a session: settings, as the bytes of one simple Query, with equality as label.
+//! What a server connection is told for a session: settings, as SQL, with equality as label.
 //!
 //! A connection that carries a session's very context is told nothing; any other is told the difference, which is known
 //! because every context told was confirmed. Nothing here is ever sent unconfirmed (`pool` holds that).
@@ -8,8 +8,6 @@ pub mod seal;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
-
-use crate::wire::frame;
 
 /// Settings whose value is a list of names: a single string literal in SET would be taken as one name.
 const NAME_LISTS: [&str; 2] = ["search_path", "temp_tablespaces"];
@@ -46,10 +44,25 @@ impl Setting {
         Self { name: name.into(), value: value.into() }
     }
 
+    /// Whether it is a time-out that is, or may be, shorter than [`HASTY_MS`]; 0 is none.
     fn is_hasty(&self) -> bool {
-        matches!(&*self.name, "statement_timeout" | "transaction_timeout" | "idle_session_timeout")
-            && self.value.trim_end_matches("ms").parse::<u64>().is_ok_and(|ms| ms > 0 && ms < HASTY_MS)
+        let ends = matches!(&*self.name, "statement_timeout" | "transaction_timeout" | "idle_session_timeout");
+        ends && !milliseconds(&self.value).is_some_and(|ms| ms == 0 || ms >= HASTY_MS)
     }
+}
+
+/// A time-out in the forms in which `SHOW` writes it; none in any other.
+fn milliseconds(value: &str) -> Option<u64> {
+    let end = value.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(value.len());
+    let factor = match &value[end..] {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "min" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    value[..end].parse::<u64>().ok()?.checked_mul(factor)
 }
 
 impl PartialEq for Context {
@@ -95,12 +108,11 @@ impl Context {
         Some(&settings[at].value)
     }
 
-    /// Appends what turns a connection told `from` (nothing, when it is fresh) into one told this: one simple Query.
+    /// Appends the statements that turn a connection told `from` (nothing, when it is fresh) into one told this.
     ///
-    /// Returns whether there was anything to say. RESET gives a setting the value of the connection's own start-up.
-    pub fn tell(&self, from: Option<&Self>, out: &mut Vec<u8>) -> bool {
+    /// Nothing where it was told the same. RESET gives a setting the value of the connection's own start-up.
+    pub fn tell(&self, from: Option<&Self>, sql: &mut String) {
         let told = from.map_or(&[][..], |context| context.settings());
-        let mut sql = String::new();
         for old in told {
             if self.get(&old.name).is_none() {
                 sql.push_str(&reset(&old.name));
@@ -114,11 +126,6 @@ impl Context {
                 sql.push(';');
             }
         }
-        if sql.is_empty() {
-            return false;
-        }
-        frame::put_query(out, &sql);
-        true
     }
 }
 
@@ -238,12 +245,9 @@ mod tests {
     }
 
     fn told(to: &Context, from: Option<&Context>) -> String {
-        let mut out = Vec::new();
-        if !to.tell(from, &mut out) {
-            assert!(out.is_empty());
-            return String::new();
-        }
-        String::from_utf8(out[5..out.len() - 1].to_vec()).expect("text")
+        let mut sql = String::new();
+        to.tell(from, &mut sql);
+        sql
     }
 
     #[test]
@@ -288,6 +292,18 @@ mod tests {
         let other = context(&[("b", "0"), ("a", "1"), ("b", "2")]);
         assert_eq!(one, other);
         assert_ne!(one, context(&[("a", "1")]));
+    }
+
+    #[test]
+    fn a_time_out_that_could_end_the_cleaning_is_known_in_every_spelling() {
+        let is_hasty = |value| context(&[("statement_timeout", value)]).is_hasty();
+        for value in ["1", "999", "999ms", "150ms", "0.15s", " 0.15 s", "1e2", "0.005min", "150000us", "0x10", ""] {
+            assert!(is_hasty(value), "{value}");
+        }
+        for value in ["0", "0ms", "1000", "1s", "5min", "1h", "1d", "300000"] {
+            assert!(!is_hasty(value), "{value}");
+        }
+        assert!(!context(&[("lock_timeout", "1")]).is_hasty());
     }
 
     #[test]

@@ -15,11 +15,14 @@ const ENTRY_LIFE: Duration = Duration::from_secs(30);
 const SEAL_LIFE: Duration = Duration::from_secs(30 * 60);
 const SEAL_AGE_MAX: Duration = Duration::from_secs(5 * 60);
 
-/// Which form the database has, and its clock.
+/// Which form the database has, its clock, and whether it has `partywall.clear()`.
 const QUESTION: &str = "SELECT coalesce((SELECT CASE p.proname WHEN 'hello' THEN 'guarded' ELSE 'sealed' END \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      WHERE n.nspname = 'partywall' AND p.proname IN ('hello', 'seal_holds') ORDER BY 1 LIMIT 1), 'plain'), \
-     pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp()))";
+     pg_catalog.floor(EXTRACT(epoch FROM pg_catalog.clock_timestamp())), \
+     EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     WHERE n.nspname = 'partywall' AND p.proname = 'clear' AND p.pronargs = 0 \
+     AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))";
 
 /// How a shard's connections are told contexts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +52,7 @@ pub(super) enum Bond {
     /// The database believes what it is told.
     Plain,
     /// Each change of who is who is entered, under a seal that works once.
-    Guarded { key: ShardKey, names: ContextNames, nonce: String, generation: u64, clock: ServerClock },
+    Guarded { key: ShardKey, names: ContextNames, nonce: String, generation: u64, clock: ServerClock, clears: bool },
     /// The settings stand under a seal, which is renewed.
     Sealed { key: ShardKey, names: ContextNames, clock: ServerClock, sealed_at: Option<Instant> },
 }
@@ -74,9 +77,10 @@ impl Bond {
         }
     }
 
-    /// Whether DISCARD ALL takes away what it needs.
-    pub(super) fn ends_with_a_reset(&self) -> bool {
-        matches!(self, Self::Guarded { .. })
+    /// Whether the database resets settings without losing what the next entry needs; one whose policies are of an earlier
+    /// release does not, and is greeted anew.
+    pub(super) fn clears(&self) -> bool {
+        matches!(self, Self::Guarded { clears: true, .. })
     }
 
     /// The form of the database.
@@ -94,7 +98,7 @@ impl Bond {
         let told = told.unwrap_or(&blank);
         match self {
             Self::Plain => None,
-            Self::Guarded { key, names, nonce, generation, clock } => {
+            Self::Guarded { key, names, nonce, generation, clock, .. } => {
                 let wanted = who(names, wanted);
                 if wanted == who(names, told) {
                     return None;
@@ -129,8 +133,8 @@ impl Connection {
             return Ok(connection);
         }
         let unfit = |words: String| ConnectError::unfit_for(spec, Unfit::Context(words));
-        let (found, clock) = connection.look().await.map_err(|error| unfit(format!("its context: {error}")))?;
-        connection.bond = bond(telling, found, clock).map_err(unfit)?;
+        let found = connection.look().await.map_err(|error| unfit(format!("its context: {error}")))?;
+        connection.bond = bond(telling, found).map_err(unfit)?;
         let greeted = connection.greet().await;
         greeted.map_err(|error| unfit(format!("its guarded context does not open: {error}")))?;
         Ok(connection)
@@ -141,11 +145,12 @@ impl Connection {
         self.bond.form()
     }
 
-    async fn look(&mut self) -> Result<(Form, ServerClock), AskError> {
+    async fn look(&mut self) -> Result<Found, AskError> {
         let row = self.ask_row(QUESTION).await?;
-        let [Some(form), Some(s)] = row.as_slice() else { return Err(AskError::Protocol) };
+        let [Some(form), Some(s), Some(clears)] = row.as_slice() else { return Err(AskError::Protocol) };
         let form = Form::from_word(form).ok_or(AskError::Protocol)?;
-        Ok((form, ServerClock { s: s.parse().map_err(|_| AskError::Protocol)?, at: Instant::now() }))
+        let clock = ServerClock { s: s.parse().map_err(|_| AskError::Protocol)?, at: Instant::now() };
+        Ok(Found { form, clock, clears: clears == "t" })
     }
 
     /// Asks a guarded database for a nonce; nothing elsewhere.
@@ -183,8 +188,16 @@ impl Connection {
     }
 }
 
+/// How a database keeps contexts.
+struct Found {
+    form: Form,
+    clock: ServerClock,
+    clears: bool,
+}
+
 /// The bond for what was found, or why it may not be served.
-fn bond(telling: &Telling, found: Form, clock: ServerClock) -> Result<Bond, String> {
+fn bond(telling: &Telling, found: Found) -> Result<Bond, String> {
+    let Found { form: found, clock, clears } = found;
     let expected = match telling.names.form {
         ContextForm::Auto => found,
         ContextForm::Plain => Form::Plain,
@@ -201,7 +214,7 @@ fn bond(telling: &Telling, found: Form, clock: ServerClock) -> Result<Bond, Stri
     let key = key.ok_or_else(|| format!("its context is {found}, and context.seal_key_file names no key"));
     Ok(match found {
         Form::Plain => Bond::Plain,
-        Form::Guarded => Bond::Guarded { key: key?, names, nonce: String::new(), generation: 0, clock },
+        Form::Guarded => Bond::Guarded { key: key?, names, nonce: String::new(), generation: 0, clock, clears },
         Form::Sealed => Bond::Sealed { key: key?, names, clock, sealed_at: None },
     })
 }

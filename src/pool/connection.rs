@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::bond::Bond;
+use super::cleaning::{self, Cleaning, Left};
 use super::statements::{Prepared, Statement};
+use super::{Asker, Wish};
 use crate::context::Context;
-use crate::ids::SessionId;
+use crate::context::seal::Form;
+use crate::ids::{OrgId, SessionId};
 use crate::net::ServerStream;
 use crate::server::ServerConnection;
 use crate::wire::flow::Status;
@@ -24,13 +27,16 @@ const OWN_ANSWER_BYTES_MAX: usize = 1 << 20;
 /// The most settings that a server may report.
 const PARAMETERS_MAX: usize = 100;
 
-/// What a connection has been through, and so what must happen before another session may have it.
+/// What a connection has been through since it was last cleaned, and so what must happen before another session of the
+/// same organization may have it. For another organization it is cleaned whatever this says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Taint {
-    /// Nothing that its context does not say.
+    /// Nothing that its context does not say, but for [`Left`].
     None,
-    /// State that DISCARD ALL takes away.
-    Discard,
+    /// State that [`Cleaning::All`] takes away.
+    Clean,
+    /// The same, and statements that SQL has prepared.
+    Statements,
     /// State that nothing takes away: it must be closed.
     Close,
 }
@@ -46,16 +52,18 @@ pub struct Connection {
     pub(super) bond: Bond,
     /// What it has been through.
     pub taint: Taint,
-    /// `currval` and `lastval` remember what a session took from a sequence.
-    pub sequences: bool,
+    /// What another session of the same organization must not meet.
+    pub left: Left,
     /// What it reported of its settings, where a session has heard exactly that since the last change.
     pub reported: Option<Rc<[(String, String)]>>,
     /// Named statements prepared on it.
     pub prepared: Prepared,
     /// The unnamed statement on it.
     pub unnamed: Option<Rc<Statement>>,
-    /// The session that had it last.
+    /// The session that had it last; none since it was cleaned.
     pub(super) last_session: Option<SessionId>,
+    /// The organization that had it last; none since it was cleaned.
+    pub(super) last_org: Option<OrgId>,
     /// Since when it has been idle.
     pub(super) idle_since: Instant,
     /// Under which settings it was opened.
@@ -74,9 +82,33 @@ pub enum AskError {
     /// The server answered with an error.
     #[error("the server refused: {0}")]
     Refused(String),
+    /// What another session left could not be taken away; the words are about that session and nobody else's business.
+    #[error("it could not be cleaned: {0}")]
+    Unclean(String),
     /// The server answered something else than was asked.
     #[error("the server's answer was not understood")]
     Protocol,
+}
+
+/// What came of telling a connection a context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// There was nothing to say.
+    Nothing,
+    /// It has confirmed.
+    Confirmed,
+    /// It has, but statements that SQL has prepared are still there.
+    StatementsLeft,
+}
+
+impl AskError {
+    /// The error of a hand-over: where something of another session was to be taken away, it may be about that.
+    fn of(self, cleaning: Cleaning) -> Self {
+        match (self, cleaning) {
+            (Self::Refused(words), Cleaning::All) => Self::Unclean(words),
+            (error, _) => error,
+        }
+    }
 }
 
 impl Connection {
@@ -86,11 +118,12 @@ impl Connection {
             told: None,
             bond,
             taint: Taint::None,
-            sequences: false,
+            left: Left::default(),
             reported: None,
             prepared: Prepared::default(),
             unnamed: None,
             last_session: None,
+            last_org: None,
             idle_since: Instant::now(),
             epoch: 0,
         }
@@ -132,49 +165,134 @@ impl Connection {
         self.told.as_ref() == Some(context) && self.bond.is_fresh()
     }
 
-    /// Tells it `context`, and waits until it has confirmed; the only way a context comes onto a connection.
-    ///
-    /// `clean` first takes away all session state (DISCARD ALL). On any error, or when dropped half-way, the connection
-    /// is in an unknown state and must be closed. Returns whether anything was sent.
-    pub async fn tell(&mut self, context: Option<&Context>, clean: bool) -> Result<bool, AskError> {
-        let mut bytes = Vec::new();
-        let mut answers = 0;
-        if clean {
-            frame::put_query(&mut bytes, "DISCARD ALL");
-            answers += 1;
-            self.told = None;
-            self.prepared.clear();
-            if self.bond.ends_with_a_reset() {
-                self.unnamed = None;
-                self.ask(&bytes, std::mem::take(&mut answers), |_, _| Ok(())).await?;
-                bytes.clear();
-                self.greet().await?;
-            }
+    /// What must be taken away before the asker has it.
+    pub(super) fn cleaning_for(&self, asker: &Asker) -> Cleaning {
+        let wish = asker.wish();
+        let same = self.last_session == Some(wish.session);
+        let strange = self.last_org.as_ref().is_some_and(|last| last != asker.line.limits.org());
+        if !same && (strange || self.taint != Taint::None) {
+            return Cleaning::All;
         }
-        if std::mem::take(&mut self.sequences) && !clean {
-            frame::put_query(&mut bytes, "DISCARD SEQUENCES");
-            answers += 1;
+        if self.is_as_left(&wish) { Cleaning::Nothing } else { Cleaning::Left }
+    }
+
+    /// Whether nothing is left, or all that is left is the session's own, and not overtaken by what it did elsewhere.
+    fn is_as_left(&self, wish: &Wish<'_>) -> bool {
+        self.left.is_empty()
+            || self.last_session == Some(wish.session)
+                && (!self.left.contains(Left::SEQUENCES) || wish.sequences_on == Some(self.server.pid))
+    }
+
+    /// Whether it is the session's as it is, without a word: nothing of another one is on it.
+    pub(super) fn suits(&self, wish: &Wish<'_>) -> bool {
+        // The same context is of the same organization.
+        (self.taint == Taint::None || self.last_session == Some(wish.session))
+            && self.is_as_left(wish)
+            && self.carries(wish.context)
+    }
+
+    /// From now on nobody's: whatever session has it next, it is cleaned for it.
+    pub fn disown(&mut self) {
+        self.last_session = None;
+        self.taint(Taint::Clean);
+    }
+
+    /// Takes away what `cleaning` says, tells it `context`, and waits until it has confirmed; the only way a context comes
+    /// onto a connection.
+    ///
+    /// On any error, or when dropped half-way, the connection is in an unknown state and must be closed. Returns whether
+    /// anything was sent.
+    pub async fn tell(&mut self, context: Option<&Context>, cleaning: Cleaning) -> Result<bool, AskError> {
+        let told = match self.tell_once(context, cleaning).await? {
+            Told::Nothing => false,
+            Told::Confirmed => true,
+            Told::StatementsLeft => {
+                self.taint(Taint::Statements);
+                let again = self.tell_once(context, Cleaning::All).await?;
+                if again == Told::StatementsLeft {
+                    return Err(AskError::Protocol);
+                }
+                true
+            }
+        };
+        self.told = context.cloned();
+        if cleaning != Cleaning::Nothing {
+            self.left = Left::default();
+        }
+        if cleaning == Cleaning::All {
+            self.taint = Taint::None;
+            (self.last_session, self.last_org) = (None, None);
+        }
+        Ok(told)
+    }
+
+    async fn tell_once(&mut self, context: Option<&Context>, cleaning: Cleaning) -> Result<Told, AskError> {
+        let (mut bytes, mut answers, mut sql) = (Vec::new(), 0, String::new());
+        match cleaning {
+            Cleaning::Nothing => {}
+            Cleaning::Left => self.left.push_discards(&mut sql),
+            Cleaning::All => answers = self.put_cleaning(&mut bytes, &mut sql).await?,
         }
         let blank = Context::new([]);
         let wanted = context.unwrap_or(&blank);
-        answers += usize::from(wanted.tell(self.told.as_ref(), &mut bytes));
-        if let Some(sql) = self.bond.attest(self.told.as_ref(), wanted, self.server.pid) {
+        // First, as a time-out of the context's own could end it.
+        if let Some(entry) = self.bond.attest(self.told.as_ref(), wanted, self.server.pid) {
+            sql.push_str(&entry);
+            sql.push(';');
+        }
+        wanted.tell(self.told.as_ref(), &mut sql);
+        if !sql.is_empty() {
             frame::put_query(&mut bytes, &sql);
             answers += 1;
         }
         if answers == 0 {
-            self.told = context.cloned();
-            self.taint = if clean { Taint::None } else { self.taint };
-            return Ok(false);
+            return Ok(Told::Nothing);
         }
         self.unnamed = None;
         self.told = None;
-        self.ask(&bytes, answers, |_, _| Ok(())).await?;
-        self.told = context.cloned();
-        if clean {
-            self.taint = Taint::None;
+        let mut left = false;
+        let row = |tag, body: &[u8]| {
+            if tag == backend::DATA_ROW {
+                let row = frame::row_values(body).ok_or(AskError::Protocol)?;
+                left |= cleaning == Cleaning::All && cleaning::statements_left(&row);
+            }
+            Ok(())
+        };
+        self.ask(&bytes, answers, row).await.map_err(|error| error.of(cleaning))?;
+        Ok(if left { Told::StatementsLeft } else { Told::Confirmed })
+    }
+
+    /// Writes what takes everything away: whole messages into `bytes`, and the rest into `sql`, in front of the context.
+    /// Returns how many answers the messages ask for.
+    async fn put_cleaning(&mut self, bytes: &mut Vec<u8>, sql: &mut String) -> Result<usize, AskError> {
+        let (form, mut answers) = (self.bond.form(), 1);
+        frame::put_query(bytes, cleaning::before(form, self.server.server_version_num));
+        let by_sql = self.taint >= Taint::Statements;
+        if by_sql {
+            frame::put_query(bytes, "DISCARD ALL");
+            answers += 1;
+            self.prepared.clear();
         }
-        Ok(true)
+        self.told = None;
+        if form == Form::Guarded {
+            if by_sql || !self.bond.clears() {
+                // The carrier goes with the settings, and the next entry needs a new greeting.
+                if !by_sql {
+                    frame::put_query(bytes, "RESET ALL");
+                    answers += 1;
+                }
+                self.unnamed = None;
+                let asked = self.ask(bytes, std::mem::take(&mut answers), |_, _| Ok(())).await;
+                asked.map_err(|error| error.of(Cleaning::All))?;
+                bytes.clear();
+                self.greet().await?;
+            } else {
+                sql.push_str(cleaning::CLEAR);
+            }
+        }
+        sql.push_str(cleaning::REST);
+        cleaning::push_seed(sql).map_err(|_| AskError::Unclean("no random numbers".to_owned()))?;
+        Ok(answers)
     }
 
     /// Sends Sync and waits for the answer: whatever came before it has been read by the server.

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_local};
 
 use super::Pool;
+use super::cleaning::Cleaning;
 use super::connection::{Connection, Taint};
 use crate::event::Event;
 use crate::limits::Permit;
@@ -123,14 +124,10 @@ async fn do_chore(pool: Rc<Pool>, chore: Chore) {
     }
 }
 
-/// Takes the context off an idle connection.
+/// Takes the context off an idle connection, and everything else that was left there.
 async fn blank(pool: Rc<Pool>, mut connection: Box<Connection>, since: Instant) {
-    let clean = connection.taint != Taint::None;
-    match connection.tell(None, clean).await {
-        Ok(_) => {
-            connection.last_session = None;
-            pool.put_idle_since(connection, since);
-        }
+    match connection.tell(None, Cleaning::All).await {
+        Ok(_) => pool.put_idle_since(connection, since),
         Err(_) => {
             pool.doubt();
             pool.discarded();
@@ -250,7 +247,7 @@ impl Pool {
         loop {
             let mut idle = self.idle.borrow_mut();
             let stale = |connection: &Connection| {
-                (connection.told.is_some() || connection.taint != Taint::None)
+                (connection.told.is_some() || connection.last_org.is_some() || connection.taint != Taint::None)
                     && now.duration_since(connection.idle_since) > CONTEXT_KEPT
             };
             let Some(at) = idle.iter().position(|connection| stale(connection)) else { return };

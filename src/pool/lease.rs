@@ -9,10 +9,11 @@ use std::time::Instant;
 
 use tokio::task::JoinHandle;
 
-use super::Pool;
+use super::cleaning::Cleaning;
 use super::connection::{AskError, Connection, Taint};
 use super::keeper::Chore;
 use super::line::Line;
+use super::{Asker, Pool};
 use crate::context::Context;
 use crate::ids::SessionId;
 use crate::limits::Permit;
@@ -52,37 +53,41 @@ impl Grant {
         Self { pool, line, connection, turn, used: false }
     }
 
-    /// Whether the connection already carries `context` and nothing needs saying.
-    pub(super) fn carries(&self, context: &Context) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.carries(context))
+    /// Whether the connection already carries the asker's context and nothing needs saying or taking away.
+    pub(super) fn suits(&self, asker: &Asker) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.suits(&asker.wish()))
     }
 
-    /// Makes it a lease: tells the connection `context` unless it carries it, and waits for the confirmation.
+    /// Makes it a lease: tells the connection the asker's context unless it carries it, and waits for the confirmation.
     ///
     /// An error, or dropping the future, closes the connection.
-    pub(super) async fn tell(mut self, session: SessionId, context: &Context) -> Result<Lease, AskError> {
+    pub(super) async fn tell(mut self, asker: &Asker) -> Result<Lease, AskError> {
         let mut told = false;
-        if let Some(connection) = &mut self.connection
-            && (!connection.carries(context) || connection.taint != Taint::None)
-        {
-            self.used = true;
-            let clean = connection.taint != Taint::None;
-            told = connection.tell(Some(context), clean).await?;
-            self.used = false;
+        if let Some(connection) = &mut self.connection {
+            let cleaning = connection.cleaning_for(asker);
+            if cleaning != Cleaning::Nothing || !connection.carries(&asker.context) {
+                self.used = true;
+                told = connection.tell(Some(&asker.context), cleaning).await?;
+                self.used = false;
+            }
         }
         if told {
             self.pool.count_told();
         }
-        let mut lease = self.into_lease(session);
+        let mut lease = self.into_lease(asker.session);
         lease.fresh |= told;
         Ok(lease)
     }
 
-    /// Makes it a lease where [`Self::carries`] holds.
+    /// Makes it a lease where [`Self::suits`] holds.
     pub(super) fn into_lease(mut self, session: SessionId) -> Lease {
         let mut fresh = true;
         if let Some(connection) = &mut self.connection {
             fresh = connection.last_session.replace(session) != Some(session);
+            let org = self.line.limits.org();
+            if connection.last_org.as_ref() != Some(org) {
+                connection.last_org = Some(org.clone());
+            }
         }
         self.used = true;
         Lease { grant: self, cancel: None, cancel_sent: false, busy: false, fresh }
@@ -169,7 +174,7 @@ impl Lease {
     /// After an error the lease must be discarded.
     pub async fn retell(&mut self, context: &Context) -> Result<(), AskError> {
         if !self.carries(context) {
-            self.tell(Some(context), false).await?;
+            self.tell(Some(context), Cleaning::Nothing).await?;
         }
         Ok(())
     }

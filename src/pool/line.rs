@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::Wish;
 use super::lease::Grant;
 use crate::context::Context;
 use crate::ids::SessionId;
@@ -24,11 +25,18 @@ const FIRST_CHARGE_S: f64 = 0.001;
 pub(super) struct Waiter {
     pub(super) session: SessionId,
     pub(super) context: Context,
+    pub(super) sequences_on: Option<i32>,
     pub(super) since: Instant,
     pub(super) patience: Duration,
     /// Not so where the session has one, and waits for its turn only.
     pub(super) wants_connection: bool,
     pub(super) answer: oneshot::Sender<Result<Grant, Refusal>>,
+}
+
+impl Waiter {
+    pub(super) fn wish(&self) -> Wish<'_> {
+        Wish { session: self.session, context: &self.context, sequences_on: self.sequences_on }
+    }
 }
 
 /// One organization's line at one pool. Sessions hold it; it is forgotten when none does.

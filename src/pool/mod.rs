@@ -4,6 +4,7 @@
 //! the fair queue (`line`); which connection is chosen by what it was told: the same session's, then the same context's.
 
 mod bond;
+mod cleaning;
 mod connection;
 mod gate;
 mod inquiry;
@@ -14,6 +15,7 @@ mod statements;
 pub mod stats;
 
 pub use bond::Telling;
+pub use cleaning::{Cleaning, Left};
 pub use connection::{AskError, Connection, Taint};
 pub use gate::{Fitness, Gate};
 pub use inquiry::{Answer, ServerNo};
@@ -83,6 +85,21 @@ pub struct Asker {
     pub line: Rc<Line>,
     /// What the connection must have confirmed.
     pub context: Context,
+    /// The server process that remembers what the session last took from a sequence, if it is still the session's.
+    pub sequences_on: Option<i32>,
+}
+
+/// Which connection would do without a word.
+pub(super) struct Wish<'a> {
+    session: SessionId,
+    context: &'a Context,
+    sequences_on: Option<i32>,
+}
+
+impl Asker {
+    fn wish(&self) -> Wish<'_> {
+        Wish { session: self.session, context: &self.context, sequences_on: self.sequences_on }
+    }
 }
 
 /// A turn that is waited for.
@@ -244,7 +261,7 @@ impl Pool {
             return None;
         }
         let grant = self.turn_at_once(asker, true, now)?;
-        debug_assert!(grant.carries(&asker.context));
+        debug_assert!(grant.suits(asker));
         Some(grant.into_lease(asker.session))
     }
 
@@ -264,7 +281,7 @@ impl Pool {
                     wait.await.unwrap_or_else(|_| Err(self.unavailable()))?
                 }
             };
-            match grant.tell(asker.session, &asker.context).await {
+            match grant.tell(asker).await {
                 Ok(lease) => return Ok(lease),
                 Err(error) => {
                     tracing::warn!(shard = %self.stats.shard, %error, "a server connection did not take a context");
@@ -336,16 +353,22 @@ impl Pool {
         if !line.waiters.borrow().is_empty() || !self.may_hold_more(line) || self.is_unfit() {
             return None;
         }
-        let at = self.pick(asker.session, &asker.context, carrying)?;
+        let at = self.pick(&asker.wish(), carrying)?;
         let permit = line.limits.permit()?;
         self.grant(line, at, permit, now)
     }
 
+    /// What a session has left on connections that it does not hold is nobody's from now on.
+    pub fn disown(&self, session: SessionId) {
+        let mut idle = self.idle.borrow_mut();
+        idle.iter_mut().filter(|connection| connection.last_session == Some(session)).for_each(|it| it.disown());
+    }
+
     /// Which idle connection suits best: the session's own last, else one of its context, else the longest unused.
-    fn pick(&self, session: SessionId, context: &Context, carrying: bool) -> Option<usize> {
+    fn pick(&self, wish: &Wish<'_>, carrying: bool) -> Option<usize> {
         let mut idle = self.idle.borrow_mut();
         loop {
-            let suits = |connection: &Connection| connection.taint == Taint::None && connection.carries(context);
+            let (session, suits) = (wish.session, |connection: &Connection| connection.suits(wish));
             let own = idle.iter().rposition(|connection| connection.last_session == Some(session) && suits(connection));
             let like = own.or_else(|| idle.iter().rposition(|connection| suits(connection)));
             let at = match like {
@@ -385,13 +408,20 @@ impl Pool {
         let (answer, wait) = oneshot::channel();
         let tier = line.limits.tier();
         let patience = tier.query_wait_timeout.unwrap_or(self.settings.borrow().wait_timeout);
-        let (session, context) = (asker.session, asker.context.clone());
         let mut waiters = line.waiters.borrow_mut();
         if waiters.len() >= tier.max_queued_queries as usize {
             // No more than that many have places: the others have left.
             waiters.retain(|waiter| !waiter.answer.is_closed());
         }
-        waiters.push_back(Waiter { session, context, since: Instant::now(), patience, wants_connection, answer });
+        waiters.push_back(Waiter {
+            session: asker.session,
+            context: asker.context.clone(),
+            sequences_on: asker.sequences_on,
+            since: Instant::now(),
+            patience,
+            wants_connection,
+            answer,
+        });
         drop(waiters);
         let mut waiting = self.waiting.borrow_mut();
         if !waiting.iter().any(|known| Rc::ptr_eq(known, line)) {
@@ -418,7 +448,7 @@ impl Pool {
             let chosen = {
                 let waiters = line.waiters.borrow();
                 waiters.front().and_then(|waiter| match waiter.wants_connection {
-                    true => self.pick(waiter.session, &waiter.context, false).map(Some),
+                    true => self.pick(&waiter.wish(), false).map(Some),
                     false => Some(None),
                 })
             };

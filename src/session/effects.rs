@@ -8,7 +8,7 @@ use crate::config::Tier;
 use crate::event::StatementClass;
 use crate::guard::{Change, Guard, Rights, Set, TIER_LIMITS, Taints, TierLimits, Value, Verdict};
 use crate::handshake::StartupParameters;
-use crate::pool::{Lease, Taint};
+use crate::pool::{Lease, Left, Taint};
 use crate::refusal::{Kind, Refusal};
 
 /// As much as PostgreSQL starts with.
@@ -112,7 +112,8 @@ impl Session {
         let writes = matches!(verdict.class(), StatementClass::Write | StatementClass::Copy | StatementClass::Ddl);
         if writes && let Some(lease) = &mut self.lease {
             // A default or a trigger takes from sequences, and lastval would tell the next session of it.
-            lease.sequences = true;
+            lease.left.add(Left::SEQUENCES);
+            self.asker.sequences_on = Some(lease.server.pid);
         }
         if taints.is_empty() {
             return Ok(());
@@ -125,12 +126,15 @@ impl Session {
             self.reserve_locks()?;
         }
         let Some(lease) = &mut self.lease else { return Ok(()) };
-        lease.sequences |= taints.contains(Taints::SEQUENCES);
-        if taints.contains(Taints::SEED) {
-            lease.taint(Taint::Close);
+        if taints.contains(Taints::SEQUENCES) {
+            lease.left.add(Left::SEQUENCES);
+            self.asker.sequences_on = Some(lease.server.pid);
         }
-        if any(&[Taints::TEMPORARY, Taints::CURSOR, Taints::PREPARED, Taints::ADVISORY_LOCK, Taints::LISTEN]) {
-            lease.taint(Taint::Discard);
+        if any(&[Taints::SEED, Taints::TEMPORARY, Taints::CURSOR, Taints::ADVISORY_LOCK, Taints::LISTEN]) {
+            lease.taint(Taint::Clean);
+        }
+        if taints.contains(Taints::PREPARED) {
+            lease.taint(Taint::Statements);
         }
         Ok(())
     }

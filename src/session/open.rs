@@ -79,7 +79,12 @@ impl Opening {
         let own = OwnSettings::at_start(&settings);
         let rights = thread.guard.load().rights(identity.roles(), identity.permissions());
         let rights = rights.with_limits(tier_limits(&tier, thread.idle_transaction_timeout));
-        let asker = Asker { session: facts.session, line: pool.line(seat.limits()), context: Context::new([]) };
+        let asker = Asker {
+            session: facts.session,
+            line: pool.line(seat.limits()),
+            context: Context::new([]),
+            sequences_on: None,
+        };
         let org = thread.observer.organization(&facts.org);
         let told = ClassSet::of(|class| thread.observer.wants_statements(class));
         let mut session = Box::new(Session {

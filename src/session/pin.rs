@@ -118,7 +118,7 @@ impl Session {
         let Some(lease) = &mut self.lease else { return };
         if !lease.is_resting() {
             lease.set_busy(false);
-            lease.taint(Taint::Discard);
+            lease.taint(Taint::Clean);
             lease.rest();
             self.signals.set_deadline(Some(Instant::now() + self.thread.idle_pin_timeout));
         }

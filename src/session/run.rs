@@ -346,7 +346,7 @@ impl Session {
         if let Some(mut lease) = self.lease.take() {
             lease.set_busy(self.flow.owes());
             if self.pin.take().is_some() {
-                lease.taint(Taint::Discard);
+                lease.taint(Taint::Clean);
             }
             let clean = self.flow.is_safe() && self.to_server.is_empty() && self.client_rest.bytes == 0;
             if clean && self.from_server.is_empty() && !self.own.is_touched() {

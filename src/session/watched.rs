@@ -177,7 +177,10 @@ impl Session {
             self.own.reset();
             self.remake_context();
             self.pin = None;
-            if let Some(lease) = self.lease.take() {
+            self.pool.disown(self.asker.session);
+            self.asker.sequences_on = None;
+            if let Some(mut lease) = self.lease.take() {
+                lease.disown();
                 lease.release(self.thread.now.get());
             }
             self.reset_done = true;

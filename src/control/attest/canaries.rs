@@ -2,7 +2,7 @@
 
 use super::{Depth, Finding, PATIENCE, Severity, ask};
 use crate::context::{Context, Setting};
-use crate::pool::{AskError, Connection, Telling};
+use crate::pool::{AskError, Cleaning, Connection, Telling};
 
 /// Names that nobody has; also good where the column is a UUID.
 const CANARIES: [&str; 2] = ["5ca1ab1e-ca9a-4a1e-b00b-00000000000a", "5ca1ab1e-ca9a-4a1e-b00b-00000000000b"];
@@ -51,7 +51,7 @@ pub(super) async fn try_them(
     }
     for context in [None, Some(CANARIES[0]), Some(CANARIES[1])] {
         let told = context.map(|org| Context::new([Setting::new(telling.names.organization.as_str(), org)]));
-        connection.tell(told.as_ref(), false).await?;
+        connection.tell(told.as_ref(), Cleaning::Nothing).await?;
         for relation in relations.iter().take(RELATIONS_MAX) {
             if relation.readable && sees_rows(connection, &relation.name).await? {
                 findings.push(seen(relation, context.is_some()));
@@ -63,7 +63,7 @@ pub(super) async fn try_them(
             }
         }
     }
-    connection.tell(None, false).await?;
+    connection.tell(None, Cleaning::Nothing).await?;
     findings.dedup_by(|a, b| a.key() == b.key());
     Ok(findings)
 }

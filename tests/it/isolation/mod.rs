@@ -3,6 +3,7 @@
 mod context;
 
 mod cut;
+mod handover;
 mod leftovers;
 mod prepared;
 mod turns;

@@ -4,7 +4,7 @@ mod attest;
 mod guarded;
 mod hardening;
 mod locks;
-mod proxied;
+pub mod proxied;
 mod sealed;
 mod session_code;
 
@@ -17,7 +17,7 @@ use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
 /// Two keys of a file, the first of which seals.
-const KEYS: &str = "2 1111111111111111111111111111111111111111111111111111111111111111
+pub const KEYS: &str = "2 1111111111111111111111111111111111111111111111111111111111111111
 1 2222222222222222222222222222222222222222222222222222222222222222";
 
 /// Two organizations with a row that only they may see.

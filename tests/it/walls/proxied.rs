@@ -11,7 +11,7 @@ use super::KEYS;
 use crate::support::{Plan, Proxy, Shard};
 
 /// A shard whose context has that form; its keys are those of `shard_1`.
-pub(super) async fn shard(form: Form) -> Shard {
+pub async fn shard(form: Form) -> Shard {
     let shard = Shard::start();
     let admin = shard.admin().await;
     for file in policies::of_form(form) {
@@ -24,16 +24,20 @@ pub(super) async fn shard(form: Form) -> Shard {
     shard
 }
 
-pub(super) fn key_file(text: &str) -> NamedTempFile {
+pub fn key_file(text: &str) -> NamedTempFile {
     let mut file = NamedTempFile::new().expect("a file");
     file.write_all(text.as_bytes()).expect("writes");
     file
 }
 
 pub(super) fn before(shard: &Shard, form: &str, keys: Option<&NamedTempFile>) -> Plan {
+    before_with(shard, form, keys, "refuse")
+}
+
+pub fn before_with(shard: &Shard, form: &str, keys: Option<&NamedTempFile>, on_breach: &str) -> Plan {
     let keys = keys.map_or(String::new(), |file| format!("seal_key_file = \"{}\"", file.path().display()));
     Proxy::before(shard)
-        .option("check", "on_breach = \"refuse\"")
+        .option("check", &format!("on_breach = \"{on_breach}\""))
         .sections(&format!("[context]\nform = \"{form}\"\n{keys}"))
 }
 
