@@ -3,6 +3,8 @@
 //! Counts are atomics shared by all data threads; an organization's handle is resolved once, at login. Waiting is not
 //! done here: `pool` keeps the line and asks for a permit when a statement's turn has come.
 
+mod results;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::Waker;
@@ -14,6 +16,8 @@ use parking_lot::Mutex;
 use crate::config::Tier;
 use crate::ids::OrgId;
 use crate::refusal::{Kind, Refusal};
+
+pub use results::{ResultMeter, Source};
 
 /// All organizations that have sessions, or had them lately.
 #[derive(Debug, Default)]
@@ -287,47 +291,6 @@ impl Drop for Pinned {
     }
 }
 
-/// Counts the result of one statement before it is forwarded.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct ResultMeter {
-    used: u64,
-}
-
-impl ResultMeter {
-    /// Counts `bytes` more unless that would cross `limit`; `false`: it would, and nothing was counted.
-    #[inline]
-    pub fn admit(&mut self, bytes: u64, limit: u64) -> bool {
-        let used = self.used.saturating_add(bytes);
-        if used > limit {
-            return false;
-        }
-        self.used = used;
-        true
-    }
-
-    /// Bytes counted for this statement so far.
-    pub fn used(&self) -> u64 {
-        self.used
-    }
-
-    /// Begins the next statement.
-    pub fn reset(&mut self) {
-        self.used = 0;
-    }
-
-    /// The refusal (54000) of a result that would cross the tier's limit.
-    pub fn too_large(tier: &Tier) -> Refusal {
-        let limit_mb = tier.max_result_bytes.unwrap_or(u64::MAX) >> 20;
-        Refusal::new(
-            Kind::ResultTooLarge,
-            format!(
-                "the result is larger than {limit_mb} MB, which is what tier \"{}\" allows for one statement",
-                tier.name
-            ),
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -404,16 +367,5 @@ mod tests {
         drop(org);
         limits.reap();
         assert!(limits.is_empty());
-    }
-
-    #[test]
-    fn the_row_that_would_cross_the_limit_is_not_admitted() {
-        let mut meter = ResultMeter::default();
-        assert!(meter.admit(60, 100) && meter.admit(40, 100));
-        assert!(!meter.admit(1, 100));
-        assert_eq!(meter.used(), 100);
-        meter.reset();
-        assert!(!meter.admit(101, 100));
-        assert!(!meter.admit(u64::MAX, 100));
     }
 }

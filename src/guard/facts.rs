@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::rewrite::Edit;
-use super::verdict::{Change, Statement, Taints, Verdict};
+use super::verdict::{Change, Cursors, Statement, Taints, Verdict};
 use crate::event::StatementClass;
 
 /// At most so many relations are named in a verdict; rights are checked on every one.
@@ -20,6 +20,7 @@ pub(super) struct Facts {
     pub taints: Taints,
     pub grows_data: bool,
     pub reads_sequence_state: bool,
+    pub cursors: Cursors,
     /// What cannot be sent as it stands.
     pub edits: Vec<Edit>,
     /// The statement that is being judged writes rows.
@@ -88,6 +89,7 @@ impl Facts {
             taints: self.taints,
             grows_data: self.grows_data,
             reads_sequence_state: self.reads_sequence_state,
+            cursors: self.cursors,
         }
     }
 }

@@ -38,7 +38,7 @@ pub use facts::RELATIONS_MAX;
 pub use leading::leaves_transaction;
 pub use rights::{Relations, Rights};
 pub use settings::{TIER_LIMITS, TierLimits};
-pub use verdict::{Change, ResetBy, Set, Statement, Taints, Value, Verdict};
+pub use verdict::{Change, Cursors, ResetBy, Set, Statement, Taints, Value, Verdict};
 
 /// The most statements in one text.
 const STATEMENTS_MAX: usize = 10_000;

@@ -61,7 +61,10 @@ impl<'a> Walk<'_, 'a> {
                 Ok(Class::Session)
             }
             Node::DeclareCursorStmt(declare) => self.declare(declare),
-            Node::FetchStmt(_) => Ok(Class::Read),
+            Node::FetchStmt(fetch) => {
+                self.facts.cursors.note(fetch.portalname().unwrap_or_default());
+                Ok(Class::Read)
+            }
             Node::ClosePortalStmt(close) => {
                 self.change(Change::CloseCursor(close.portalname().map(Into::into)));
                 Ok(Class::Utility)
@@ -218,7 +221,9 @@ impl<'a> Walk<'_, 'a> {
         if hold {
             self.facts.taint(Taints::CURSOR);
         }
-        self.change(Change::DeclareCursor { name: declare.portalname().unwrap_or_default().into(), hold });
+        let name = declare.portalname().unwrap_or_default();
+        self.facts.cursors.note(name);
+        self.change(Change::DeclareCursor { name: name.into(), hold });
         Ok(self.facts.class())
     }
 

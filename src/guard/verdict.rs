@@ -15,6 +15,30 @@ pub struct Verdict {
     pub(super) taints: Taints,
     pub(super) grows_data: bool,
     pub(super) reads_sequence_state: bool,
+    pub(super) cursors: Cursors,
+}
+
+/// The cursors that a text declares or fetches from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Cursors {
+    /// None: the common case.
+    #[default]
+    None,
+    /// One, of that name.
+    One(Box<str>),
+    /// Several.
+    Several,
+}
+
+impl Cursors {
+    /// Adds the cursor of that name.
+    pub(super) fn note(&mut self, name: &str) {
+        match self {
+            Self::None => *self = Self::One(name.into()),
+            Self::One(known) if **known == *name => {}
+            Self::One(_) | Self::Several => *self = Self::Several,
+        }
+    }
 }
 
 impl Verdict {
@@ -68,6 +92,11 @@ impl Verdict {
     /// Whether it asks for `currval` or `lastval`, which mean something only on the connection that took the value.
     pub fn reads_sequence_state(&self) -> bool {
         self.reads_sequence_state
+    }
+
+    /// The cursors that it declares or fetches from.
+    pub fn cursors(&self) -> &Cursors {
+        &self.cursors
     }
 }
 

@@ -7,14 +7,18 @@ use super::names::{Held, Undo};
 use super::outgoing::Outgoing;
 use super::watched::{OUR_NAMES, Watched};
 use super::{Cut, Rest, Session};
-use crate::limits::ResultMeter;
+use crate::limits::{ResultMeter, Source};
 use crate::refusal::Refusal;
 use crate::wire::flow::{Owed, Reply, Status, Violation};
 use crate::wire::frame::{self, BadLength, Header, backend};
 use crate::wire::refusal as wire_refusal;
+use crate::wire::shorten::Shortener;
 
-/// Errors up to this size are looked into before they are passed on; longer ones are no FATAL of Postgres.
-const ERROR_BYTES_MAX: usize = 32 * 1024;
+/// Errors and notices that are longer are shortened while they come.
+const WORDS_BYTES_MAX: usize = 256 * 1024;
+
+/// Messages up to this size are looked into before they are passed on; longer errors are no FATAL of Postgres.
+const LOOKED_INTO_BYTES_MAX: usize = 32 * 1024;
 
 /// Why a server connection cannot be used any further.
 #[derive(Debug)]
@@ -45,7 +49,7 @@ impl Session {
     /// Deals with the messages in `data`; returns how many bytes of it are done with.
     pub(super) fn server_messages(&mut self, data: &[u8], out: &mut Outgoing<'_>) -> Result<usize, Broken> {
         let mut at = 0;
-        let limit = self.tier.max_result_bytes.unwrap_or(u64::MAX);
+        let limit = self.result_limit();
         while at < data.len() {
             if self.server_rest.bytes > 0 {
                 let bytes = self.server_rest.bytes.min(data.len() - at);
@@ -59,7 +63,17 @@ impl Session {
                 }
                 continue;
             }
+            if self.shortening.is_some() {
+                at += self.shorten(&data[at..], out)?;
+                continue;
+            }
             let Some(header) = frame::header(&data[at..])? else { break };
+            if header.size > LOOKED_INTO_BYTES_MAX && self.is_too_long(header) {
+                let body_bytes = header.size - frame::HEADER_BYTES;
+                self.shortening = Some(Box::new(Shortener::new(header.tag, body_bytes)));
+                at += frame::HEADER_BYTES;
+                continue;
+            }
             if matches!(header.tag, backend::DATA_ROW | backend::COPY_DATA) && self.copying.is_none() {
                 self.row(header, limit)?;
                 continue;
@@ -72,6 +86,10 @@ impl Session {
         Ok(at)
     }
 
+    fn result_limit(&self) -> u64 {
+        self.tier.max_result_bytes.unwrap_or(u64::MAX)
+    }
+
     /// A row, or COPY data: counted before any of it is passed on.
     #[inline]
     fn row(&mut self, header: Header, limit: u64) -> Result<(), Broken> {
@@ -79,15 +97,54 @@ impl Session {
             return Err(Violation { tag: header.tag }.into());
         }
         let mut forward = self.cut.is_none() && !self.is_instead();
-        if forward && !self.meter.admit(header.size as u64, limit) {
+        if forward && !self.admit_bytes(header.size, limit) {
             forward = false;
-            self.cut = Some(Cut::Cancelling(Box::new(ResultMeter::too_large(&self.tier))));
-            if let Some(lease) = &mut self.lease {
-                lease.cancel();
-            }
+            self.begin_cut();
         }
         self.server_rest = Rest { bytes: header.size, forward };
         Ok(())
+    }
+
+    /// Whether so many bytes more of the statement at work may go to the client; they are counted then.
+    #[inline]
+    fn admit_bytes(&mut self, bytes: usize, limit: u64) -> bool {
+        if !self.meter.has_begun() {
+            self.meter.begin(Source::of_number(self.flow.source()));
+        }
+        self.meter.admit(bytes as u64, limit)
+    }
+
+    /// Whether this is an error or notice too long for the client to hear all of it: an error that is longer than its
+    /// statement may still return is too; a notice of that length ends its statement, as a row does.
+    fn is_too_long(&mut self, header: Header) -> bool {
+        let Header { tag, size } = header;
+        match tag {
+            backend::ERROR_RESPONSE => size > WORDS_BYTES_MAX || !self.admit_bytes(size, self.result_limit()),
+            backend::NOTICE_RESPONSE => size > WORDS_BYTES_MAX,
+            _ => false,
+        }
+    }
+
+    /// From here on the client sees nothing more of the statement at work, but the refusal at its end.
+    fn begin_cut(&mut self) {
+        self.cut = Some(Cut::Cancelling(Box::new(ResultMeter::too_large(&self.tier))));
+        if let Some(lease) = &mut self.lease {
+            lease.cancel();
+        }
+    }
+
+    /// Takes what comes of a long error or notice, and deals with it when it has come whole; returns how much it took.
+    fn shorten(&mut self, data: &[u8], out: &mut Outgoing<'_>) -> Result<usize, Broken> {
+        let Some(shortening) = &mut self.shortening else { return Ok(0) };
+        let taken = shortening.take(data);
+        if let Some(whole) = self.shortening.take_if(|shortening| shortening.is_whole()) {
+            let message = whole.finish();
+            let Some(header) = frame::header(&message)? else { return Ok(taken) };
+            let mut shortened = Outgoing::new(&message, Vec::new());
+            self.server_message(header, &message, 0, &mut shortened)?;
+            out.inject(&shortened.into_bytes());
+        }
+        Ok(taken)
     }
 
     /// Any other message; `false`: it is not whole yet and must be.
@@ -100,13 +157,15 @@ impl Session {
     ) -> Result<bool, Broken> {
         let Header { tag, size } = header;
         let whole = data.get(at..at + size).map(|message| &message[frame::HEADER_BYTES..]);
+        let source = Source::of_number(self.flow.source());
         let looked_into = match tag {
             backend::READY_FOR_QUERY | backend::PARAMETER_STATUS => true,
-            backend::ERROR_RESPONSE => size <= ERROR_BYTES_MAX,
+            backend::ERROR_RESPONSE => size <= LOOKED_INTO_BYTES_MAX,
+            backend::COMMAND_COMPLETE => source.is_cursor(),
             _ => false,
         };
         if looked_into && whole.is_none() {
-            return if size > ERROR_BYTES_MAX { Err(Violation { tag }.into()) } else { Ok(false) };
+            return if size > LOOKED_INTO_BYTES_MAX { Err(Violation { tag }.into()) } else { Ok(false) };
         }
         if tag == backend::NOTIFICATION_RESPONSE {
             // Nobody may LISTEN on a shared connection.
@@ -128,10 +187,20 @@ impl Session {
             self.note_parameter(body);
         }
         if self.copying.is_some() {
+            if tag == backend::NOTICE_RESPONSE && !self.meter.admit(size as u64, self.result_limit()) {
+                self.server_rest = Rest { bytes: size.saturating_sub(data.len() - at), forward: false };
+                self.flow.received(tag, 0)?;
+                return Ok(true);
+            }
             return self.copying_message(header, data, at, out);
+        }
+        if !self.may_say(tag, size) {
+            self.server_rest = Rest { bytes: size.saturating_sub(data.len() - at), forward: false };
+            return Ok(true);
         }
         let first = whole.and_then(|body| body.first().copied()).unwrap_or_default();
         let was_query = self.flow.answers_query();
+        let streamed = self.flow.streams();
         let as_execute = self.flow.answers_as_execute();
         let reworded = whole.filter(|_| tag == backend::ERROR_RESPONSE).and_then(|body| self.reworded(body));
         let reply = match (self.flow.received(tag, first)?, reworded) {
@@ -140,11 +209,35 @@ impl Session {
             (Reply::Replace(_), _) if whole.is_some_and(frame::error_is_failed_transaction) => Reply::Forward,
             (reply, _) => reply,
         };
+        self.count_end(tag, source, was_query, whole.unwrap_or_default());
         let forwards = reply == Reply::Forward;
-        let forward = self.answer(tag, reply, was_query, at..(at + size).min(data.len()), out) && forwards;
+        if tag == backend::READY_FOR_QUERY && forwards {
+            self.end_answer(first == Status::Idle.byte());
+        }
+        let ends = !streamed || ends_statement(tag);
+        let forward = self.answer(tag, reply, (ends, was_query), at..(at + size).min(data.len()), out) && forwards;
         self.server_rest = Rest { bytes: size.saturating_sub(data.len() - at), forward };
         self.after(tag, as_execute, out);
         Ok(true)
+    }
+
+    /// What a message ends, for the result limit: a statement, or what a portal or cursor of that name gave before.
+    fn count_end(&mut self, tag: u8, source: Source, was_query: bool, body: &[u8]) {
+        if matches!(tag, backend::BIND_COMPLETE | backend::CLOSE_COMPLETE) {
+            self.meter.renew(source);
+        }
+        if !ends_statement(tag) {
+            return;
+        }
+        if source.is_cursor() && !self.meter.has_begun() {
+            self.meter.begin(source);
+        }
+        let exhausted = tag == backend::COMMAND_COMPLETE && !was_query;
+        self.statement.result_bytes += self.meter.end_statement(exhausted);
+        self.begin_deadline();
+        if source.is_cursor() && body.starts_with(b"DECLARE CURSOR\0") {
+            self.meter.renew(source);
+        }
     }
 
     /// Passes one message on, or what the client sees instead; whether the rest of it is passed on too.
@@ -152,24 +245,14 @@ impl Session {
         &mut self,
         tag: u8,
         reply: Reply,
-        was_query: bool,
+        (ends, was_query): (bool, bool),
         range: std::ops::Range<usize>,
         out: &mut Outgoing<'_>,
     ) -> bool {
-        let ends_statement = matches!(
-            tag,
-            backend::COMMAND_COMPLETE
-                | backend::EMPTY_QUERY_RESPONSE
-                | backend::PORTAL_SUSPENDED
-                | backend::ERROR_RESPONSE
-        );
-        if ends_statement {
-            self.statement.result_bytes += self.meter.used();
-            self.meter.reset();
-            self.begin_deadline();
-        }
         match &self.cut {
-            Some(Cut::Cancelling(refusal) | Cut::Draining(refusal)) if ends_statement => {
+            // A change of a reported setting is true whatever became of the statement.
+            Some(_) if tag == backend::PARAMETER_STATUS => out.forward(range),
+            Some(Cut::Cancelling(refusal) | Cut::Draining(refusal)) if ends && tag != backend::NOTICE_RESPONSE => {
                 let refusal = Refusal::clone(refusal);
                 // Where the statement ended before the cancel came, the server knows of no error: what the client has
                 // sent behind it must not run as if nothing had been.
@@ -193,8 +276,6 @@ impl Session {
                 self.cut = None;
                 out.forward(range);
             }
-            // A change of a reported setting is true whatever became of the statement.
-            Some(_) if tag == backend::PARAMETER_STATUS => out.forward(range),
             Some(_) => {}
             None => match reply {
                 Reply::Forward if self.watch(tag, out) => return false,
@@ -204,6 +285,27 @@ impl Session {
             },
         }
         self.cut.is_none()
+    }
+
+    /// Whether the client may hear this message: what notices and descriptions say is bounded too. Beyond that a notice is
+    /// dropped, and either ends its statement as a row would.
+    fn may_say(&mut self, tag: u8, size: usize) -> bool {
+        let limit = self.result_limit();
+        if self.cut.is_some() {
+            return true;
+        }
+        match tag {
+            backend::NOTICE_RESPONSE if !self.flow.answers_a_message() => self.meter.admit(size as u64, limit),
+            backend::NOTICE_RESPONSE if !self.admit_bytes(size, limit) => {
+                self.begin_cut();
+                false
+            }
+            backend::ROW_DESCRIPTION | backend::PARAMETER_DESCRIPTION if !self.meter.describe(size as u64, limit) => {
+                self.begin_cut();
+                true
+            }
+            _ => true,
+        }
     }
 
     /// What follows from a message that has been answered.
@@ -346,9 +448,18 @@ impl Session {
             && self.to_server.is_empty()
             && self.client_rest.bytes == 0
             && self.server_rest.bytes == 0
+            && self.shortening.is_none()
             && self.from_server.is_empty()
             && self.flow.status() == Status::Idle
     }
+}
+
+/// Whether a message of that type is the last one of a statement.
+fn ends_statement(tag: u8) -> bool {
+    matches!(
+        tag,
+        backend::COMMAND_COMPLETE | backend::EMPTY_QUERY_RESPONSE | backend::PORTAL_SUSPENDED | backend::ERROR_RESPONSE
+    )
 }
 
 /// An ErrorResponse like `body`, but with `value` in one of its fields.

@@ -328,6 +328,7 @@ impl Session {
     fn end_copy(&mut self, as_execute: bool, out: &mut Outgoing<'_>) {
         if !as_execute {
             welcome::ready_for_query(self.flow.status(), out.writer());
+            self.end_answer(self.flow.status() == Status::Idle);
         }
         self.stalled = Stalled::No;
         self.end_statement();

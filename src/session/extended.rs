@@ -12,6 +12,7 @@ use super::outgoing::Outgoing;
 use super::unnamed_portal::Use;
 use super::{Rest, Session, Stalled};
 use crate::guard::Verdict;
+use crate::limits::Source;
 use crate::pool::{Statement, StatementKey};
 use crate::refusal::{Kind, Refusal};
 use crate::wire::flow::{Owed, Status};
@@ -188,6 +189,7 @@ impl Session {
         }
         self.ensure_prepared(name, &held, out);
         self.forget_about_portal(portal);
+        self.sources.bound(portal, held.verdict());
         self.sent_bind(portal, false);
         match &held {
             Held::Shared { statement, .. } if !name.is_empty() => {
@@ -200,7 +202,7 @@ impl Session {
     /// Enters a Bind that is being sent.
     pub(super) fn sent_bind(&mut self, portal: &[u8], ours: bool) {
         let undo = if portal.is_empty() { self.unnamed_portal.bind(&self.flow) } else { Undo::Nothing };
-        self.flow.sent(Owed::Bind { ours, undo });
+        self.flow.sent_for(Owed::Bind { ours, undo }, Source::named(portal).number());
     }
 
     /// Passes a Bind on, with the server's name for the statement.
@@ -287,17 +289,27 @@ impl Session {
                 }
             }
         }
-        self.portal_message(owed, range, out)
+        let source = match owed {
+            Owed::Execute => self.sources.of_execute(body),
+            _ => Source::NONE,
+        };
+        self.portal_message(owed, source, range, out)
     }
 
     /// A message about a portal: portals live on the lease and keep the client's names.
-    fn portal_message(&mut self, owed: Owed<Undo>, range: Range<usize>, out: &mut Outgoing<'_>) -> Stepped {
+    fn portal_message(
+        &mut self,
+        owed: Owed<Undo>,
+        source: Source,
+        range: Range<usize>,
+        out: &mut Outgoing<'_>,
+    ) -> Stepped {
         if !self.has_lease() {
             return Ok(Step::Stall(Stalled::Lease));
         }
         out.forward(range);
         self.statement.executes += u32::from(matches!(owed, Owed::Execute));
-        self.flow.sent(owed);
+        self.flow.sent_for(owed, source.number());
         // A portal may be run again long after the Bind that made it.
         self.begin_clock();
         Ok(Step::Whole)
@@ -311,7 +323,8 @@ impl Session {
                 self.reply_here(backend::CLOSE_COMPLETE, Undo::Nothing);
                 return Ok(Step::Whole);
             }
-            return self.portal_message(Owed::Close { ours: false, undo: Undo::Nothing }, range, out);
+            let owed = Owed::Close { ours: false, undo: Undo::Nothing };
+            return self.portal_message(owed, Source::named(portal), range, out);
         }
         let Some((name, _)) = frame::split_cstr(name) else { return Err(violation("invalid string in message")) };
         // The statement stays on server connections: others may share it. It goes when it is the least recently used.

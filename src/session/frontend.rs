@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::about::FAILS_IN_FAILED_TRANSACTION;
 use super::names::Undo;
 use super::outgoing::Outgoing;
+use super::sources::of_text;
 use super::{Rest, Session, Stalled};
 use crate::event::Event;
 use crate::guard::{self, Verdict};
@@ -184,7 +185,7 @@ impl Session {
             Some(text) => frame::put_query(out.writer(), text),
             None => out.forward(at..at + size),
         }
-        self.flow.sent(Owed::Query { as_execute: false });
+        self.flow.sent_for(Owed::Query { as_execute: false }, of_text(&verdict).number());
         self.begin_statement(verdict);
         Ok(Step::Whole)
     }

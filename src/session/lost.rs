@@ -5,6 +5,7 @@ use super::bounds::UNREAD_BYTES_MAX;
 use super::frontend::End;
 use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Session, Stalled};
+use crate::limits::ResultMeter;
 use crate::refusal::{Kind, Refusal};
 use crate::wire::flow::{Lost, Status};
 use crate::wire::{frame, welcome};
@@ -31,6 +32,9 @@ impl Session {
         if !torn {
             self.server_rest = Rest::default();
         }
+        self.shortening = None;
+        self.meter = ResultMeter::default();
+        self.sources = Default::default();
         self.locals_due = false;
         self.client_rest.forward = false;
         self.cut = None;

@@ -21,6 +21,7 @@ mod relay;
 mod run;
 mod settings;
 mod signals;
+mod sources;
 mod undecided;
 mod unnamed_portal;
 mod watched;
@@ -49,12 +50,14 @@ use crate::net::ClientStream;
 use crate::pool::{Asker, Lease, Pool};
 use crate::refusal::Refusal;
 use crate::wire::flow::Flow;
+use crate::wire::shorten::Shortener;
 use about::AboutPortal;
 use copy_in::Copying;
 use names::{Names, Undo};
 use outgoing::Pending;
 use pin::Pin;
 use settings::OwnSettings;
+use sources::Sources;
 use undecided::Undecided;
 use unnamed_portal::UnnamedPortal;
 use watched::Watched;
@@ -198,6 +201,8 @@ pub struct Session {
     from_server: Vec<u8>,
     to_server: Pending,
     server_rest: Rest,
+    /// A long error or notice of the server's that is being shortened.
+    shortening: Option<Box<Shortener>>,
     /// Replies made here wait for the end of the server's current message.
     locals_due: bool,
     flow: Flow<Undo>,
@@ -228,6 +233,8 @@ pub struct Session {
     ask_state: bool,
 
     meter: ResultMeter,
+    /// Whose rows the client's portals give.
+    sources: Sources,
     /// The result is being cut short.
     cut: Option<Cut>,
     statement: Running,

@@ -56,6 +56,14 @@ impl Held {
         }
     }
 
+    /// What the guard says of it, where it was judged as a whole.
+    pub(super) fn verdict(&self) -> Option<&Verdict> {
+        match self {
+            Self::Shared { verdict, .. } | Self::About { verdict, .. } => Some(verdict),
+            Self::Sql { .. } => None,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Shared { statement, .. } => statement.body().len(),

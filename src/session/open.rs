@@ -127,6 +127,8 @@ impl Opening {
             pin: None,
             ask_state: false,
             meter: ResultMeter::default(),
+            sources: Default::default(),
+            shortening: None,
             cut: None,
             statement: Running::default(),
         });

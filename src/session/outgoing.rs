@@ -48,6 +48,12 @@ impl<'a> Outgoing<'a> {
         &mut self.copied
     }
 
+    /// All that is to be sent.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.copy_run();
+        self.copied
+    }
+
     /// Whether nothing is to be sent.
     pub(super) fn is_empty(&self) -> bool {
         self.run.is_empty() && self.copied.is_empty()

@@ -102,6 +102,9 @@ impl Session {
     /// Judges the server's answer to [`STATE_COLUMNS`]: keeps the pin for a reason, or lets it go.
     pub(super) fn settle_pin(&mut self, counts: &[Option<String>]) {
         self.ask_state = false;
+        if counts.get(1).is_some_and(|cursors| cursors.as_deref() == Some("0")) {
+            self.meter.forget_sources();
+        }
         let reasons = [PinReason::Temporary, PinReason::Cursor, PinReason::Prepared, PinReason::AdvisoryLock];
         let some = |count: &&Option<String>| count.as_deref() != Some("0");
         let found = reasons.iter().zip(counts).find(|(_, count)| some(count)).map(|(&reason, _)| reason);

@@ -349,7 +349,7 @@ impl Session {
                 lease.taint(Taint::Clean);
             }
             let clean = self.flow.is_safe() && self.to_server.is_empty() && self.client_rest.bytes == 0;
-            if clean && self.from_server.is_empty() && !self.own.is_touched() {
+            if clean && self.shortening.is_none() && self.from_server.is_empty() && !self.own.is_touched() {
                 lease.release(Instant::now());
             }
         }

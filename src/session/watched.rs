@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::frontend::{Step, Stepped, in_turn};
 use super::names::Held;
 use super::outgoing::Outgoing;
+use super::sources::of_text;
 use super::{Session, Stalled};
 use crate::context;
 use crate::guard::{Change, ResetBy, Statement, Verdict};
@@ -230,7 +231,7 @@ impl Session {
         self.lend_names(&verdict, out);
         self.unnamed_portal.query();
         frame::put_query(out.writer(), &sql);
-        self.flow.sent(Owed::Query { as_execute: false });
+        self.flow.sent_for(Owed::Query { as_execute: false }, of_text(&verdict).number());
         let met = self.take_meeting(&verdict);
         self.take_names_back(out);
         coming.reverse();

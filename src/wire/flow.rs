@@ -174,6 +174,17 @@ impl<U: Weigh> Flow<U> {
         matches!(self.owed.front(), Some(Owed::Query { .. }))
     }
 
+    /// Whether what is being answered is a message of the client's or ours, and not merely the end of a batch.
+    pub fn answers_a_message(&self) -> bool {
+        self.owed.front().is_some_and(|owed| !matches!(owed, Owed::Sync { .. } | Owed::CopyEnd))
+    }
+
+    /// The portal or cursor of the reply that is owed next, as told to [`Self::sent_for`]; 0 where it has none.
+    #[inline]
+    pub fn source(&self) -> u64 {
+        self.owed.source()
+    }
+
     /// Whether COPY data sent now may find a COPY: one that the server has answered, or one that is on its way.
     pub fn may_copy(&self) -> bool {
         let may = |owed: &Owed<U>| matches!(owed, Owed::Query { .. } | Owed::Execute);
@@ -187,6 +198,11 @@ impl<U: Weigh> Flow<U> {
 
     /// Enters a message that was sent to the server, or a reply made here.
     pub fn sent(&mut self, owed: Owed<U>) {
+        self.sent_for(owed, 0);
+    }
+
+    /// As [`Self::sent`], for a message about the portal or cursor that the session knows by the number `source`.
+    pub fn sent_for(&mut self, owed: Owed<U>, source: u64) {
         match owed {
             Owed::Sync { .. } => {
                 self.batch_open = false;
@@ -201,7 +217,7 @@ impl<U: Weigh> Flow<U> {
             | Owed::Close { .. }
             | Owed::Poison { query: false, .. } => self.batch_open = true,
         }
-        self.owed.push_back(owed);
+        self.owed.push_back_for(owed, source);
     }
 
     /// Enters a Sync of the client; `false` when the server ignores it because COPY data is expected.

@@ -7,5 +7,6 @@ pub mod frame;
 mod owed;
 pub mod refusal;
 pub mod server_login;
+pub mod shorten;
 pub mod startup;
 pub mod welcome;

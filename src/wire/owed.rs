@@ -91,8 +91,15 @@ impl<U: Weigh> Owed<U> {
 /// Owed replies, the next one first.
 #[derive(Debug)]
 pub(super) struct Queue<U> {
-    items: VecDeque<Owed<U>>,
+    items: VecDeque<Entry<U>>,
     bytes: usize,
+}
+
+/// A reply that is owed, and the portal or cursor that it is about, as a number of the session's; 0 for none.
+#[derive(Debug)]
+struct Entry<U> {
+    owed: Owed<U>,
+    source: u64,
 }
 
 impl<U> Default for Queue<U> {
@@ -120,25 +127,35 @@ impl<U: Weigh> Queue<U> {
     }
 
     pub(super) fn front(&self) -> Option<&Owed<U>> {
-        self.items.front()
+        self.items.front().map(|entry| &entry.owed)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Owed<U>> {
-        self.items.iter()
+        self.items.iter().map(|entry| &entry.owed)
+    }
+
+    /// The portal or cursor of the next one.
+    #[inline]
+    pub(super) fn source(&self) -> u64 {
+        self.items.front().map_or(0, |entry| entry.source)
     }
 
     pub(super) fn push_back(&mut self, owed: Owed<U>) {
+        self.push_back_for(owed, 0);
+    }
+
+    pub(super) fn push_back_for(&mut self, owed: Owed<U>, source: u64) {
         self.bytes += owed.bytes();
-        self.items.push_back(owed);
+        self.items.push_back(Entry { owed, source });
     }
 
     pub(super) fn push_front(&mut self, owed: Owed<U>) {
         self.bytes += owed.bytes();
-        self.items.push_front(owed);
+        self.items.push_front(Entry { owed, source: 0 });
     }
 
     pub(super) fn pop_front(&mut self) -> Option<Owed<U>> {
-        let owed = self.items.pop_front()?;
+        let Entry { owed, .. } = self.items.pop_front()?;
         self.bytes -= owed.bytes();
         if self.items.is_empty() && self.items.capacity() > PLACES_KEPT {
             self.items = VecDeque::new();
@@ -156,13 +173,13 @@ impl<U: Weigh> Queue<U> {
     }
 
     /// Keeps only those that `keep` wants.
-    pub(super) fn retain(&mut self, keep: impl FnMut(&Owed<U>) -> bool) {
-        self.items.retain(keep);
-        self.bytes = self.items.iter().map(Owed::bytes).sum();
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Owed<U>) -> bool) {
+        self.items.retain(|entry| keep(&entry.owed));
+        self.bytes = self.iter().map(Owed::bytes).sum();
     }
 
-    pub(super) fn into_items(self) -> VecDeque<Owed<U>> {
-        self.items
+    pub(super) fn into_items(self) -> impl Iterator<Item = Owed<U>> {
+        self.items.into_iter().map(|entry| entry.owed)
     }
 }
 

@@ -451,3 +451,18 @@ async fn a_refused_text_has_not_run_and_fails_its_transaction() {
     assert_eq!(raw.query("ROLLBACK; LISTEN news").await, "E(42501) ZE");
     assert_eq!(raw.query("SELEC 1").await, "E(42601) ZE");
 }
+
+#[tokio::test]
+async fn a_result_has_a_size_and_its_parts_count_together() {
+    let tier = "cpu_cores = 2\nmemory_gb = 8\nstorage_quota_gb = 10\nmax_result_size_mb = 1\n";
+    let tiers = format!("default = \"small\"\n[tiers.small]\n{tier}");
+    let proxy = Proxy::before(Shard::shared()).tiers(&tiers).start().await;
+    let client = proxy.connect("acme").await;
+    let rows = |count: u32| format!("SELECT repeat('x', 1000) FROM generate_series(1, {count})");
+    refused(&client, "54000", &[&rows(2000), &[rows(600), rows(600)].join(";")]).await;
+    accepted(&client, &[&rows(600), &rows(600)]).await;
+    accepted(&client, &["BEGIN", &format!("DECLARE c CURSOR FOR {}", rows(2000)), "FETCH 600 FROM c"]).await;
+    let cut = client.batch_execute("FETCH 600 FROM c").await.expect_err("the second slice");
+    assert_eq!(cut.code().map(|code| code.code()), Some("54000"));
+    accepted(&client, &["ROLLBACK"]).await;
+}
