@@ -17,7 +17,7 @@ use crate::admin::{self, Health, Readiness, ShardState, State};
 use crate::audit::{self, AuditError, AuditWriter};
 use crate::config::{Config, StatementAudit};
 use crate::control::keys::{KeyFaults, KeyKeeper, Timing};
-use crate::control::observe::{Fanout, LogObserver};
+use crate::control::observe::{Fanout, LogObserver, tell_what_is_left_out};
 use crate::control::{self, Board, MakeGuard, Snapshots, Unusable, keep_attested, keep_current, sweep};
 use crate::event::Observer;
 use crate::guard;
@@ -240,7 +240,9 @@ fn observers(
     metrics: &Arc<Metrics>,
     board: &Arc<Board>,
 ) -> Result<(Arc<dyn Observer>, Option<AuditWriter>), ServeError> {
-    let mut observers: Vec<Arc<dyn Observer>> = vec![metrics.clone(), board.clone(), Arc::new(LogObserver::default())];
+    let log = Arc::new(LogObserver::default());
+    tokio::spawn(tell_what_is_left_out(Arc::clone(&log)));
+    let mut observers: Vec<Arc<dyn Observer>> = vec![metrics.clone(), board.clone(), log];
     let mut writer = None;
     if let Some(file) = &config.audit.file {
         let statements: StatementAudit = config.audit.statements;

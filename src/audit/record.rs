@@ -1,12 +1,14 @@
 //! An event as one line of JSON: who, what, on what, from where, with what result. No literals of SQL, no secrets.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::event::{Event, SessionFacts, StatementClass};
+use crate::ids::OrgId;
 use crate::refusal::Kind;
 
 /// Sentences are cut to this many characters.
@@ -63,34 +65,72 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The line for an event; none for one that is not recorded.
-pub fn line(at: SystemTime, event: &Event) -> Option<String> {
+/// About how long a line is, in bytes, without what its event says of its own.
+const LINE_BYTES: usize = 320;
+
+/// About how long the line for an event will be, in bytes.
+pub fn bytes(event: &Event) -> usize {
+    let own = match event {
+        Event::LoginRefused { why, .. } => cut(why).len(),
+        Event::Refused { kind, message, .. } => quoted(*kind, message).map_or(0, str::len),
+        Event::Statement { relations, .. } => relations.iter().take(RELATIONS_MAX).map(|name| name.len() + 3).sum(),
+        _ => 0,
+    };
+    LINE_BYTES + own
+}
+
+/// The line for an event that was met `count` times; none for one that is not recorded.
+pub fn line(at: SystemTime, event: &Event, count: u64) -> Option<String> {
+    let line = of_event(at, event)?;
+    let Line { mut metadata, .. } = line;
+    if count > 1
+        && let Some(metadata) = metadata.as_object_mut()
+    {
+        metadata.insert("count".to_owned(), count.into());
+    }
+    Line { metadata, ..line }.text()
+}
+
+/// The line that says how much of an organization was beyond its share of the trail: connects and disconnects, refusals,
+/// statements.
+pub fn left_out(at: SystemTime, org: Option<&OrgId>, [sessions, refusals, statements]: [u64; 3]) -> Option<String> {
+    let metadata = json!({
+        "reason": "organization_share",
+        "session_records": sessions,
+        "refusal_records": refusals,
+        "statement_records": statements,
+    });
+    let line = Line::new(at, "audit_gap", "summarized", metadata);
+    Line { org_id: org.map(OrgId::as_str), ..line }.text()
+}
+
+fn of_event(at: SystemTime, event: &Event) -> Option<Line<'_>> {
     match event {
         Event::SessionOpened(facts) => {
             let metadata = json!({"session": facts.session.0, "tier": facts.tier.as_str(), "tls": facts.tls});
-            Line::new(at, "connect", "success", metadata).of(facts).on(shard(facts)).text()
+            Line::new(at, "connect", "success", metadata).of(facts).on(shard(facts)).into()
         }
         Event::SessionClosed { facts, reason, lasted } => {
             let lasted_ms = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
             let metadata = json!({"session": facts.session.0, "reason": reason.as_str(), "lasted_ms": lasted_ms});
-            Line::new(at, "disconnect", "success", metadata).of(facts).on(shard(facts)).text()
+            Line::new(at, "disconnect", "success", metadata).of(facts).on(shard(facts)).into()
         }
         Event::LoginRefused { address, org, kind, why } => {
             let metadata = json!({"reason": kind.row().label, "why": cut(why)});
             let line = Line::new(at, "connect", "denied", metadata);
-            Line { org_id: org.as_ref().map(|org| org.as_str()), ip_address: *address, ..line }.text()
+            Line { org_id: org.as_ref().map(|org| org.as_str()), ip_address: *address, ..line }.into()
         }
         Event::Refused { facts, kind, message } => {
             let row = kind.row();
-            let words = may_be_quoted(*kind).then(|| cut(message));
+            let words = quoted(*kind, message);
             let metadata = json!({
                 "session": facts.session.0, "reason": row.label, "sqlstate": row.sqlstate, "message": words,
             });
-            Line::new(at, "refusal", "denied", metadata).of(facts).on(shard(facts)).text()
+            Line::new(at, "refusal", "denied", metadata).of(facts).on(shard(facts)).into()
         }
         Event::Statement { facts, class, relations, failed } => {
             let result = if *failed { "failure" } else { "success" };
-            statement(Line::new(at, action(*class), result, Value::Null).of(facts), facts, relations).text()
+            statement(Line::new(at, action(*class), result, Value::Null).of(facts), facts, relations).into()
         }
         Event::ShardUp(_) | Event::ShardDown(..) | Event::ShardAttested { .. } => None,
     }
@@ -104,7 +144,7 @@ pub fn gap(at: SystemTime, security: u64, statements: u64) -> String {
 
 /// Whether a refusal's words may stand in a log or a record: not where they can repeat a piece of the statement or of a
 /// value (`syntax error at or near "…"` may be near somebody's password).
-pub fn may_be_quoted(kind: Kind) -> bool {
+fn may_be_quoted(kind: Kind) -> bool {
     !matches!(
         kind,
         Kind::Syntax
@@ -136,7 +176,26 @@ fn shard(facts: &SessionFacts) -> String {
     format!("shard/{}", facts.shard)
 }
 
-fn cut(sentence: &str) -> &str {
+/// A refusal's words as they may be recorded.
+pub fn quoted(kind: Kind, message: &str) -> Option<&str> {
+    may_be_quoted(kind).then(|| cut(message))
+}
+
+/// An event with as much of its words as will be recorded.
+pub fn kept(event: &Event) -> Event {
+    match event {
+        Event::Refused { facts, kind, message } => {
+            Event::Refused { facts: Arc::clone(facts), kind: *kind, message: cut(message).to_owned() }
+        }
+        Event::LoginRefused { address, org, kind, why } => {
+            Event::LoginRefused { address: *address, org: org.clone(), kind: *kind, why: cut(why).to_owned() }
+        }
+        other => other.clone(),
+    }
+}
+
+/// A sentence, cut to what is recorded of it.
+pub fn cut(sentence: &str) -> &str {
     let end = sentence.char_indices().nth(SENTENCE_CHARACTERS_MAX).map_or(sentence.len(), |(end, _)| end);
     &sentence[..end]
 }

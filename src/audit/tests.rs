@@ -33,7 +33,7 @@ fn refused(kind: Kind) -> Event {
 
 fn scribe(folder: &tempfile::TempDir, observer: &AuditObserver) -> Scribe {
     let trail = Trail::open(&folder.path().join("audit.jsonl")).expect("it opens");
-    Scribe { trail, shared: Arc::clone(&observer.shared) }
+    Scribe::new(trail, Arc::clone(&observer.shared))
 }
 
 /// Every line of the file, as JSON; the last one ended too.
@@ -97,7 +97,7 @@ fn every_record_has_all_keys_and_says_what_happened() {
 
 #[test]
 fn words_that_may_repeat_a_statement_are_not_recorded() {
-    let record = |kind| record::line(SystemTime::now(), &refused(kind)).expect("a line");
+    let record = |kind| record::line(SystemTime::now(), &refused(kind), 1).expect("a line");
     for kind in [Kind::Syntax, Kind::InvalidParameter, Kind::ProtocolViolation, Kind::Internal] {
         assert!(!record(kind).contains("hunter2"), "{kind:?}");
     }
@@ -108,37 +108,114 @@ fn words_that_may_repeat_a_statement_are_not_recorded() {
 fn long_words_are_cut_and_many_relations_counted() {
     let why = "ü".repeat(5000);
     let event = Event::LoginRefused { address: None, org: None, kind: Kind::InvalidToken, why };
-    let line = record::line(SystemTime::now(), &event).expect("a line");
+    let line = record::line(SystemTime::now(), &event, 1).expect("a line");
     assert_eq!(line.matches('ü').count(), 512);
     let relations = (0..100).map(|n| format!("t{n}").into_boxed_str()).collect();
     let event = Event::Statement { facts: facts(), class: StatementClass::Read, relations, failed: true };
-    let line: Value = serde_json::from_str(&record::line(SystemTime::now(), &event).expect("a line")).expect("JSON");
+    let line: Value = serde_json::from_str(&record::line(SystemTime::now(), &event, 1).expect("a line")).expect("JSON");
     assert_eq!(line["metadata"]["relations_more"], 36);
     assert_eq!(line["result"], "failure");
 }
 
+/// The same event, of another organization and session.
+fn of(org: &str, session: u32, event: Event) -> Event {
+    let other = Arc::new(SessionFacts {
+        session: SessionId(session),
+        org: OrgId::new(org).expect("a good name"),
+        ..SessionFacts::clone(&facts())
+    });
+    match event {
+        Event::SessionOpened(_) => Event::SessionOpened(other),
+        Event::Refused { kind, message, .. } => Event::Refused { facts: other, kind, message },
+        Event::Statement { class, relations, failed, .. } => {
+            Event::Statement { facts: other, class, relations, failed }
+        }
+        event => event,
+    }
+}
+
+/// As many records as the lines of the file stand for, by action; those that were summed up under their own keys.
+fn told(lines: &[Value], org: &str) -> std::collections::BTreeMap<String, u64> {
+    let mut told = std::collections::BTreeMap::new();
+    for line in lines.iter().filter(|line| line["org_id"] == org) {
+        let action = line["action"].as_str().expect("text");
+        if action == "audit_gap" {
+            for key in ["session_records", "refusal_records", "statement_records"] {
+                *told.entry(key.to_owned()).or_default() += line["metadata"][key].as_u64().expect("a number");
+            }
+        } else {
+            *told.entry(action.to_owned()).or_default() += line["metadata"]["count"].as_u64().unwrap_or(1);
+        }
+    }
+    told
+}
+
 #[test]
-fn statements_give_way_to_refusals_and_what_is_lost_is_told() {
+fn equal_records_are_counted_and_those_beyond_a_share_summed_up() {
+    const MANY: u64 = 20_000;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("audit.jsonl");
+    let counters = Arc::new(AuditCounters::default());
+    let (observer, writer) = start(&path, StatementAudit::All, Arc::clone(&counters)).expect("it starts");
+    for number in 0..MANY {
+        observer.event(&refused(Kind::Forbidden));
+        // Words that are not recorded make no difference.
+        let (facts, message) = (facts(), format!("near {number}"));
+        observer.event(&Event::Refused { facts, kind: Kind::Syntax, message });
+        observer.event(&statement(StatementClass::Read));
+        let other = of("org_2", number as u32, refused(Kind::ReadOnly));
+        observer.event(&other);
+    }
+    observer.event(&of("org_2", 1, Event::SessionOpened(facts())));
+    writer.stop();
+    let lines = lines(&path);
+    let one = told(&lines, "org_1");
+    assert_eq!((one["refusal"], one["read"]), (2 * MANY, MANY), "{one:?}");
+    assert!(lines.iter().filter(|line| line["org_id"] == "org_1").count() < 1000, "equal ones are one");
+    let two = told(&lines, "org_2");
+    assert_eq!(two["refusal"] + two["refusal_records"], MANY, "{two:?}");
+    assert_eq!(two["connect"], 1);
+    assert_eq!(counters.summarized_total.load(Relaxed), two["refusal_records"]);
+    assert_eq!(counters.security_dropped_total.load(Relaxed), 0);
+}
+
+#[test]
+fn no_organization_takes_the_place_of_another_in_the_queue() {
     let folder = tempfile::tempdir().expect("a folder");
     let counters = Arc::new(AuditCounters::default());
-    let (observer, receiver) = channel(8, StatementAudit::All, Arc::clone(&counters));
+    let (observer, receiver) = channel(64, StatementAudit::All, Arc::clone(&counters));
     let scribe = scribe(&folder, &observer);
-    for _ in 0..10 {
-        observer.event(&statement(StatementClass::Read));
-    }
-    assert_eq!(counters.statements_dropped_total.load(Relaxed), 4, "statements use three quarters");
-    for _ in 0..5 {
-        observer.event(&refused(Kind::Forbidden));
-    }
-    assert_eq!(counters.security_dropped_total.load(Relaxed), 3, "refusals use all of it");
+    let all = |org: &str, session: u32| {
+        observer.event(&of(org, session, statement(StatementClass::Read)));
+        observer.event(&of(org, session, refused(Kind::Forbidden)));
+        observer.event(&of(org, session, Event::SessionOpened(facts())));
+    };
+    (0..100).for_each(|session| all("greedy", session));
+    let lost = counters.security_dropped_total.load(Relaxed) + counters.statements_dropped_total.load(Relaxed);
+    assert_eq!(lost, 300 - 16, "a quarter of the queue");
+    all("other", 1);
     drop(observer);
     scribe.run(&receiver);
     let lines = lines(&folder.path().join("audit.jsonl"));
-    let gaps: Vec<_> = lines.iter().filter(|line| line["action"] == "audit_gap").collect();
-    assert_eq!(gaps.len(), 1);
-    assert_eq!(gaps[0]["metadata"]["security_records"], 3);
-    assert_eq!(gaps[0]["metadata"]["statement_records"], 4);
-    assert_eq!(lines.len(), 9);
+    assert_eq!(lines.iter().filter(|line| line["org_id"] == "other").count(), 3);
+    let gap = lines.iter().find(|line| line["org_id"].is_null()).expect("what was lost is told");
+    let metadata = &gap["metadata"];
+    let told = metadata["security_records"].as_u64().zip(metadata["statement_records"].as_u64());
+    assert_eq!(told.map(|(security, statements)| security + statements), Some(lost));
+}
+
+#[test]
+fn statements_give_way_to_refusals_and_those_to_connects() {
+    let counters = Arc::new(AuditCounters::default());
+    let (observer, _receiver) = channel(16, StatementAudit::All, Arc::clone(&counters));
+    let many = |event: &dyn Fn() -> Event| {
+        (0..20).for_each(|number| observer.event(&of(&format!("org_{number}"), number, event())));
+        let lost = |total: &AtomicU64| total.swap(0, Relaxed);
+        lost(&counters.statements_dropped_total) + lost(&counters.security_dropped_total)
+    };
+    assert_eq!(many(&|| statement(StatementClass::Read)), 20 - 8, "statements use half");
+    assert_eq!(many(&|| refused(Kind::Forbidden)), 20 - 4, "refusals three quarters");
+    assert_eq!(many(&|| Event::SessionOpened(facts())), 20 - 4, "connects all of it");
 }
 
 #[test]
@@ -147,8 +224,8 @@ fn statements_find_room_again_when_the_queue_has_drained() {
     let counters = Arc::new(AuditCounters::default());
     let (observer, receiver) = channel(8, StatementAudit::All, Arc::clone(&counters));
     let mut scribe = scribe(&folder, &observer);
-    for _ in 0..50 {
-        observer.event(&statement(StatementClass::Read));
+    for session in 0..50 {
+        observer.event(&of("org_1", session, statement(StatementClass::Read)));
         let Ok(Message::Entry(entry)) = receiver.try_recv() else { panic!("it was not queued") };
         scribe.write(&entry);
     }
@@ -183,7 +260,7 @@ fn a_file_that_cannot_be_written_keeps_a_bounded_rest_and_tells_the_gap() {
     while scribe.trail.append("y") {
         taken += 1;
     }
-    scribe.shared.lost(Importance::Security, 2);
+    scribe.shared.lost(Importance::Session, 2);
     scribe.tell_gap();
     assert_eq!(scribe.shared.gap.security.load(Relaxed), 2, "it is kept until there is space");
     scribe.flush();
@@ -203,10 +280,11 @@ fn a_device_without_space_counts_failures_and_loses_nothing_silently() {
     let counters = Arc::new(AuditCounters::default());
     let (observer, _receiver) = channel(8, StatementAudit::All, Arc::clone(&counters));
     let trail = Trail::open(full).expect("it opens");
-    let mut scribe = Scribe { trail, shared: Arc::clone(&observer.shared) };
+    let mut scribe = Scribe::new(trail, Arc::clone(&observer.shared));
     scribe.shared.queued.fetch_add(1, Relaxed);
-    let event = Event::SessionOpened(facts());
-    scribe.write(&Entry { at: SystemTime::now(), importance: Importance::Security, event });
+    let what = What::Event(Event::SessionOpened(facts()), Arc::default());
+    let place = Place::take(observer.shared.shares.of(None));
+    scribe.write(&Entry { at: SystemTime::now(), importance: Importance::Session, what, _place: place });
     scribe.flush();
     scribe.flush();
     assert_eq!(counters.write_failures_total.load(Relaxed), 2);

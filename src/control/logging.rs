@@ -1,9 +1,17 @@
-//! Sets up the program's own log: to standard error, as text or JSON, as loud as the configuration or `RUST_LOG` says.
+//! Sets up the program's own log: to standard error, as text or JSON, as loud as the configuration or `RUST_LOG` says, and
+//! with a bound on the lines that one place in the program writes in a second.
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
-use tracing::Dispatch;
+use parking_lot::Mutex;
+use tracing::callsite::Identifier;
+use tracing::{Dispatch, Event, Metadata, Subscriber, warn};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -24,10 +32,78 @@ pub enum LoggingError {
 pub fn start(log: &Log, rust_log: Option<&str>) -> Result<(), LoggingError> {
     let builder = fmt().with_env_filter(filter(log.level, rust_log)?).with_writer(io::stderr);
     let dispatch: Dispatch = match log.format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).into(),
-        LogFormat::Json => builder.json().flatten_event(true).into(),
+        LogFormat::Text => builder
+            .with_ansi(io::stderr().is_terminal())
+            .finish()
+            .with(Bounded { lines: &LINES, now: Instant::now })
+            .into(),
+        LogFormat::Json => {
+            builder.json().flatten_event(true).finish().with(Bounded { lines: &LINES, now: Instant::now }).into()
+        }
     };
     Ok(dispatch.try_init()?)
+}
+
+/// Lines that one place in the program may write in a second: whatever a client, a server or a full disk makes it say in a
+/// loop, the log is not filled by it.
+const LINES_MAX: u32 = 500;
+const SECOND: Duration = Duration::from_secs(1);
+
+static LINES: LazyLock<Lines> = LazyLock::new(Lines::default);
+
+/// Lines of this second by the place that writes them, of which there are as many as the program has.
+#[derive(Debug, Default)]
+struct Lines(Mutex<HashMap<Identifier, Place>>);
+
+#[derive(Debug)]
+struct Place {
+    metadata: &'static Metadata<'static>,
+    began: Instant,
+    lines: u32,
+}
+
+impl Lines {
+    fn take(&self, metadata: &'static Metadata<'static>, now: Instant) -> bool {
+        let mut places = self.0.lock();
+        let place = places.entry(metadata.callsite()).or_insert(Place { metadata, began: now, lines: 0 });
+        if now.saturating_duration_since(place.began) >= SECOND && place.lines <= LINES_MAX {
+            (place.began, place.lines) = (now, 0);
+        }
+        place.lines = place.lines.saturating_add(1);
+        place.lines <= LINES_MAX
+    }
+
+    /// The places whose second is over and that left lines out, and how many; they may write again.
+    fn left_out(&self, now: Instant) -> Vec<(&'static Metadata<'static>, u32)> {
+        let mut left_out = Vec::new();
+        for place in self.0.lock().values_mut() {
+            if place.lines > LINES_MAX && now.saturating_duration_since(place.began) >= SECOND {
+                left_out.push((place.metadata, place.lines - LINES_MAX));
+                (place.began, place.lines) = (now, 0);
+            }
+        }
+        left_out
+    }
+}
+
+/// Says which places in the program wrote more lines than they may; to be called each second.
+pub(super) fn tell_left_out(now: Instant) {
+    for (metadata, lines) in LINES.left_out(now) {
+        let place = format!("{}:{}", metadata.file().unwrap_or_default(), metadata.line().unwrap_or_default());
+        warn!(level = %metadata.level(), place, lines, "log lines were left out");
+    }
+}
+
+/// Keeps lines from the log that are beyond the bound of their place.
+struct Bounded {
+    lines: &'static Lines,
+    now: fn() -> Instant,
+}
+
+impl<S: Subscriber> Layer<S> for Bounded {
+    fn event_enabled(&self, event: &Event<'_>, _context: Context<'_, S>) -> bool {
+        self.lines.take(event.metadata(), (self.now)())
+    }
 }
 
 /// Our own lines from `level` on; those of libraries only when they are warnings, or louder still.
@@ -45,6 +121,36 @@ fn filter(level: LogLevel, rust_log: Option<&str>) -> Result<EnvFilter, ParseErr
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_place_writes_so_many_lines_a_second_and_what_it_left_out_is_told() {
+        static LINES: LazyLock<Lines> = LazyLock::new(Lines::default);
+        static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let buffer: &'static Mutex<Vec<u8>> = Box::leak(Box::default());
+        struct Sink(&'static Mutex<Vec<u8>>);
+        impl io::Write for Sink {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let subscriber = fmt().with_ansi(false).with_writer(move || Sink(buffer)).finish();
+        let subscriber = subscriber.with(Bounded { lines: &LINES, now: || *NOW });
+        tracing::subscriber::with_default(subscriber, || {
+            (0..10 * LINES_MAX).for_each(|number| warn!(number, "again"));
+            warn!("another");
+        });
+        let text = String::from_utf8(buffer.lock().clone()).expect("text");
+        assert!(text.contains("another"), "another place is not touched by it");
+        assert_eq!(text.matches("again").count(), LINES_MAX as usize);
+        let later = *NOW + SECOND;
+        let left_out: Vec<u32> = LINES.left_out(later).into_iter().map(|(_, lines)| lines).collect();
+        assert_eq!(left_out, [9 * LINES_MAX]);
+        assert!(LINES.left_out(later + SECOND).is_empty());
+    }
 
     #[test]
     fn the_environment_wins_over_the_configuration() {

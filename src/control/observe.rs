@@ -1,18 +1,25 @@
 //! Several listeners as one, and the listener that writes to the program's own log.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tracing::{Level, debug, error, info, warn};
 
-use crate::audit::may_be_quoted;
+use crate::audit::{cut, quoted};
 use crate::event::{CloseReason, Event, Observer, OrgObserver, SessionFacts, StatementClass, StatementDone};
 use crate::ids::OrgId;
 use crate::refusal::Kind;
 
-/// Lines that clients can cause, in each second; what is beyond is counted and told in one line.
+/// Lines that clients can cause, in each second; what is beyond is counted, and told by organization.
 const LINES_MAX: u32 = 200;
+/// Those of one organization, and of all who have no name yet.
+const LINES_OF_ONE_MAX: u32 = 50;
+/// Organizations whose lines are counted apart in one second.
+const ORGANIZATIONS_MAX: usize = 4096;
+/// Organizations of which is told how many lines were left out; the rest is told as a sum.
+const NAMED_MAX: usize = 20;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Tells everything to each of its listeners, in their order.
@@ -55,41 +62,91 @@ impl OrgObserver for OrgFanout {
     }
 }
 
-/// Writes logins, goodbyes, refusals and shards to the log; no statements, and no more than `LINES_MAX` lines a second
-/// of what clients cause.
+/// Writes logins, goodbyes, refusals and shards to the log; no statements, and only so many lines a second of what clients
+/// cause: in all, and of each organization, so that none takes the place of another's.
 #[derive(Debug, Default)]
 pub struct LogObserver {
-    window: Mutex<Window>,
+    second: Mutex<Second>,
 }
 
 /// The second that is being counted.
 #[derive(Debug, Default)]
-struct Window {
-    start: Option<Instant>,
+struct Second {
+    began: Option<Instant>,
+    /// Lines written.
     lines: u32,
+    /// Lines of each organization, and of those who have no name; written and left out.
+    organizations: HashMap<Option<OrgId>, u32>,
+    /// Lines of organizations beyond those that are counted apart.
+    others: u32,
+    left_out: HashMap<Option<OrgId>, u32>,
+    left_out_others: u32,
 }
 
-impl Window {
-    /// Whether one more line may be written; and how many were left out in the second before, when a new one begins.
-    fn take(&mut self, now: Instant) -> (bool, u32) {
-        let is_over = self.start.is_none_or(|start| now.saturating_duration_since(start) >= SECOND);
-        let left_out = if is_over { self.lines.saturating_sub(LINES_MAX) } else { 0 };
-        if is_over {
-            *self = Self { start: Some(now), lines: 0 };
+/// What a second left out: of whom (none: of the nameless) how many lines; and how many of others.
+type LeftOut = (Vec<(Option<OrgId>, u32)>, u32);
+
+impl Second {
+    /// Whether one more line of `org` may be written.
+    fn take(&mut self, org: Option<&OrgId>) -> bool {
+        let org = org.cloned();
+        let is_counted = self.organizations.contains_key(&org) || self.organizations.len() < ORGANIZATIONS_MAX;
+        let (known, limit) = if is_counted {
+            (self.organizations.entry(org.clone()).or_default(), LINES_OF_ONE_MAX)
+        } else {
+            (&mut self.others, LINES_MAX)
+        };
+        *known = known.saturating_add(1);
+        if *known <= limit && self.lines < LINES_MAX {
+            self.lines += 1;
+            return true;
         }
-        self.lines = self.lines.saturating_add(1);
-        (self.lines <= LINES_MAX, left_out)
+        let is_named = self.left_out.contains_key(&org) || self.left_out.len() < NAMED_MAX;
+        let count = if is_named { self.left_out.entry(org).or_default() } else { &mut self.left_out_others };
+        *count = count.saturating_add(1);
+        false
+    }
+
+    /// Begins the next second if this one is over; what it has left out.
+    fn roll(&mut self, now: Instant) -> Option<LeftOut> {
+        if self.began.is_some_and(|began| now.saturating_duration_since(began) < SECOND) {
+            return None;
+        }
+        let ended = std::mem::replace(self, Self { began: Some(now), ..Self::default() });
+        let mut named: Vec<_> = ended.left_out.into_iter().collect();
+        named.sort();
+        (!named.is_empty() || ended.left_out_others > 0).then_some((named, ended.left_out_others))
     }
 }
 
 impl LogObserver {
-    /// Whether a line that a client caused may be written now.
-    fn may_write(&self) -> bool {
-        let (may, left_out) = self.window.lock().take(Instant::now());
-        if left_out > 0 {
-            warn!(lines = left_out, "log lines about clients were left out");
+    /// Whether a line that a client of `org` caused may be written at `now`.
+    fn may_write(&self, org: Option<&OrgId>, now: Instant) -> bool {
+        self.tell_left_out(now);
+        self.second.lock().take(org)
+    }
+
+    /// Says what the last second left out, if it is over and left anything out. Called each second too, since the line that
+    /// would do it may never come.
+    pub fn tell_left_out(&self, now: Instant) {
+        let Some((named, others)) = self.second.lock().roll(now) else { return };
+        for (org, lines) in named {
+            let org = org.as_ref().map(tracing::field::display);
+            warn!(org, lines, "log lines about clients were left out");
         }
-        may
+        if others > 0 {
+            warn!(lines = others, "log lines about clients of other organizations were left out");
+        }
+    }
+}
+
+/// Says each second what was left out of the log; runs until it is dropped.
+pub async fn tell_what_is_left_out(log: Arc<LogObserver>) {
+    let mut second = tokio::time::interval(SECOND);
+    loop {
+        second.tick().await;
+        log.tell_left_out(Instant::now());
+        super::logging::tell_left_out(Instant::now());
     }
 }
 
@@ -100,11 +157,13 @@ impl Observer for LogObserver {
             Event::ShardDown(shard, why) => error!(%shard, why = %why.escape_debug(), "shard is not served"),
             // The attestor writes each finding itself.
             Event::Statement { .. } | Event::ShardAttested { .. } => {}
-            Event::SessionOpened(_)
-            | Event::SessionClosed { .. }
-            | Event::LoginRefused { .. }
-            | Event::Refused { .. } => {
-                if self.may_write() {
+            Event::SessionOpened(facts) | Event::SessionClosed { facts, .. } | Event::Refused { facts, .. } => {
+                if self.may_write(Some(&facts.org), Instant::now()) {
+                    client_line(event);
+                }
+            }
+            Event::LoginRefused { org, .. } => {
+                if self.may_write(org.as_ref(), Instant::now()) {
                     client_line(event);
                 }
             }
@@ -118,7 +177,7 @@ fn client_line(event: &Event) {
         Event::SessionClosed { facts, reason, lasted } => closed(facts, *reason, *lasted),
         Event::LoginRefused { address, org, kind, why } => {
             let (org, address) = (org.as_ref().map(tracing::field::display), address.map(tracing::field::display));
-            let (reason, why) = (kind.row().label, why.escape_debug());
+            let (reason, why) = (kind.row().label, cut(why).escape_debug());
             leveled(*kind, |loud| match loud {
                 Loudness::Error => error!(org, address, reason, %why, "login refused"),
                 Loudness::Warn => warn!(org, address, reason, %why, "login refused"),
@@ -146,7 +205,7 @@ fn closed(facts: &SessionFacts, reason: CloseReason, lasted: Duration) {
 fn refused(facts: &SessionFacts, kind: Kind, message: &str) {
     let SessionFacts { session, org, .. } = facts;
     let reason = kind.row().label;
-    let words = may_be_quoted(kind).then(|| tracing::field::display(message.escape_debug()));
+    let words = quoted(kind, message).map(|words| tracing::field::display(words.escape_debug()));
     leveled(kind, |loud| match loud {
         Loudness::Error => error!(%session, %org, reason, words, "refused"),
         Loudness::Warn => warn!(%session, %org, reason, words, "refused"),
@@ -270,13 +329,44 @@ mod tests {
         assert!(text.contains("reason=\"syntax\"") && text.contains("session opened"), "{text}");
     }
 
+    fn org(name: &str) -> Option<OrgId> {
+        Some(OrgId::new(name).expect("a good name"))
+    }
+
     #[test]
     fn a_flood_of_lines_is_cut_and_told_of_in_the_next_second() {
-        let mut window = Window::default();
-        let start = Instant::now();
-        let written = (0..LINES_MAX + 50).filter(|_| window.take(start).0).count();
-        assert_eq!(written, LINES_MAX as usize);
-        assert_eq!(window.take(start + SECOND), (true, 50));
-        assert_eq!(window.take(start + SECOND), (true, 0));
+        let (mut second, start) = (Second::default(), Instant::now());
+        assert_eq!(second.roll(start), None);
+        let mut many = |org: Option<OrgId>| (0..100).filter(|_| second.take(org.as_ref())).count();
+        assert_eq!(many(org("greedy")), LINES_OF_ONE_MAX as usize);
+        assert_eq!(many(None), LINES_OF_ONE_MAX as usize, "those who have no name are one");
+        assert_eq!(many(org("other")), LINES_OF_ONE_MAX as usize);
+        assert_eq!(second.roll(start), None, "it is not over");
+        let told = [(None, 50), (org("greedy"), 50), (org("other"), 50)];
+        assert_eq!(second.roll(start + SECOND), Some((told.into(), 0)));
+        assert!(second.take(org("greedy").as_ref()));
+        assert_eq!(second.roll(start + 2 * SECOND), None);
+        let written = (0..1000).filter(|number| second.take(org(&format!("org_{number}")).as_ref())).count();
+        assert_eq!(written, LINES_MAX as usize, "all together");
+        let (named, others) = second.roll(start + 3 * SECOND).expect("it is told");
+        assert_eq!((named.len(), others), (NAMED_MAX, 1000 - LINES_MAX - NAMED_MAX as u32));
+        (0..10_000).for_each(|number| _ = second.take(org(&format!("org_{number}")).as_ref()));
+        assert_eq!(second.organizations.len(), ORGANIZATIONS_MAX);
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_though_no_line_follows() {
+        let buffer = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&buffer);
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Sink(Arc::clone(&sink)));
+        let (log, start) = (LogObserver::default(), Instant::now());
+        tracing::subscriber::with_default(subscriber.finish(), || {
+            (0..70).for_each(|_| _ = log.may_write(org("greedy").as_ref(), start));
+            log.tell_left_out(start);
+            assert!(buffer.lock().is_empty());
+            log.tell_left_out(start + SECOND);
+        });
+        let text = String::from_utf8(buffer.lock().clone()).expect("text");
+        assert!(text.contains("log lines about clients were left out org=greedy lines=20"), "{text}");
     }
 }

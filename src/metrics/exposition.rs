@@ -214,6 +214,9 @@ impl Snapshot {
             (vec![("kind", "statement")], count(&audit.statements_dropped_total)),
         ];
         page.counter("audit_dropped", "Audit records lost to a full queue or an unwritable file.", dropped)?;
+        let summarized = [(vec![], count(&audit.summarized_total))];
+        let help = "Audit records beyond their organization's share of the trail, which a summary counts.";
+        page.counter("audit_summarized", help, summarized)?;
         let failures = [(vec![], count(&audit.write_failures_total))];
         page.counter("audit_write_failures", "Writes to the audit file that failed.", failures)
     }

@@ -49,6 +49,8 @@ pub struct AuditCounters {
     pub statements_dropped_total: AtomicU64,
     /// Records about connects, disconnects and refusals that found the queue full, or the file unwritable.
     pub security_dropped_total: AtomicU64,
+    /// Records that were beyond their organization's share of the trail, and stand in a summary.
+    pub summarized_total: AtomicU64,
     /// Attempts to write to the file that failed.
     pub write_failures_total: AtomicU64,
 }

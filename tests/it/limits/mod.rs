@@ -3,6 +3,7 @@
 mod concurrency;
 mod fairness;
 mod page;
+mod records;
 mod results;
 mod timeouts;
 
