@@ -83,16 +83,17 @@ pub(super) const CLEAR: &str = "SELECT partywall.clear();";
 
 /// What takes away the rest: as DISCARD ALL does (PostgreSQL manual), but for prepared statements, which are ours.
 ///
-/// The second column of its one row is the number of statements that SQL has prepared, inside functions, which only
-/// another round trip takes away ([`statements_left`]).
+/// Its one row counts in its second column the statements that SQL has prepared, inside functions, which only another round
+/// trip takes away, and in its third those of the protocol, of which code may have deallocated some ([`statements_astray`]).
 pub(super) const REST: &str = "DISCARD PLANS;CLOSE ALL;RESET SESSION AUTHORIZATION;RESET ROLE;UNLISTEN *;\
     SELECT pg_catalog.pg_advisory_unlock_all(),\
-    (SELECT pg_catalog.count(*) FROM pg_catalog.pg_prepared_statements WHERE from_sql);\
+    s.by_sql,s.by_protocol FROM (SELECT pg_catalog.count(*) FILTER (WHERE from_sql) AS by_sql,\
+    pg_catalog.count(*) FILTER (WHERE NOT from_sql) AS by_protocol FROM pg_catalog.pg_prepared_statements) AS s;\
     DISCARD SEQUENCES;DISCARD TEMP;";
 
-/// Whether a row of the answer to [`REST`] tells of statements that SQL has prepared.
-pub(super) fn statements_left(row: &[Option<String>]) -> bool {
-    matches!(row, [_, Some(count)] if count != "0")
+/// Whether a row of the answer to [`REST`] tells of other prepared statements than the `known` ones of the protocol.
+pub(super) fn statements_astray(row: &[Option<String>], known: usize) -> bool {
+    matches!(row, [_, Some(by_sql), Some(by_protocol)] if by_sql != "0" || by_protocol.parse() != Ok(known))
 }
 
 /// Writes a seed for `random()` that nobody can know: the stream of the one before says nothing of the next.

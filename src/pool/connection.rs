@@ -97,8 +97,8 @@ enum Told {
     Nothing,
     /// It has confirmed.
     Confirmed,
-    /// It has, but statements that SQL has prepared are still there.
-    StatementsLeft,
+    /// It has, but statements that SQL has prepared are still there, or some of ours are not.
+    StatementsAstray,
 }
 
 impl AskError {
@@ -206,10 +206,10 @@ impl Connection {
         let told = match self.tell_once(context, cleaning).await? {
             Told::Nothing => false,
             Told::Confirmed => true,
-            Told::StatementsLeft => {
+            Told::StatementsAstray => {
                 self.taint(Taint::Statements);
                 let again = self.tell_once(context, Cleaning::All).await?;
-                if again == Told::StatementsLeft {
+                if again == Told::StatementsAstray {
                     return Err(AskError::Protocol);
                 }
                 true
@@ -251,15 +251,16 @@ impl Connection {
         self.unnamed = None;
         self.told = None;
         let mut left = false;
+        let known = self.prepared.len();
         let row = |tag, body: &[u8]| {
             if tag == backend::DATA_ROW {
                 let row = frame::row_values(body).ok_or(AskError::Protocol)?;
-                left |= cleaning == Cleaning::All && cleaning::statements_left(&row);
+                left |= cleaning == Cleaning::All && cleaning::statements_astray(&row, known);
             }
             Ok(())
         };
         self.ask(&bytes, answers, row).await.map_err(|error| error.of(cleaning))?;
-        Ok(if left { Told::StatementsLeft } else { Told::Confirmed })
+        Ok(if left { Told::StatementsAstray } else { Told::Confirmed })
     }
 
     /// Writes what takes everything away: whole messages into `bytes`, and the rest into `sql`, in front of the context.
