@@ -25,6 +25,7 @@ pub struct Context(Arc<Told>);
 struct Told {
     /// Tells most contexts apart without comparing their texts.
     digest: u64,
+    scope: u64,
     hasty: bool,
     settings: Box<[Setting]>,
 }
@@ -67,7 +68,8 @@ fn milliseconds(value: &str) -> Option<u64> {
 
 impl PartialEq for Context {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0.digest == other.0.digest && self.0.settings == other.0.settings
+        Arc::ptr_eq(&self.0, &other.0)
+            || self.0.digest == other.0.digest && self.0.scope == other.0.scope && self.0.settings == other.0.settings
     }
 }
 
@@ -76,6 +78,12 @@ impl Eq for Context {}
 impl Context {
     /// A context of these settings; where a name comes twice the later one holds.
     pub fn new(settings: impl IntoIterator<Item = Setting>) -> Self {
+        Self::planned_apart(settings, 0)
+    }
+
+    /// The same, where these settings bear on what a text means or how it is planned: what was parsed and planned under
+    /// a context of another `scope` must be made anew.
+    pub fn planned_apart(settings: impl IntoIterator<Item = Setting>, scope: u64) -> Self {
         let mut all: Vec<Setting> = Vec::new();
         for setting in settings {
             match all.binary_search_by(|known| known.name.cmp(&setting.name)) {
@@ -84,9 +92,9 @@ impl Context {
             }
         }
         let mut hasher = DefaultHasher::new();
-        all.hash(&mut hasher);
+        (&all, scope).hash(&mut hasher);
         let hasty = all.iter().any(Setting::is_hasty);
-        Self(Arc::new(Told { digest: hasher.finish(), hasty, settings: all.into() }))
+        Self(Arc::new(Told { digest: hasher.finish(), scope, hasty, settings: all.into() }))
     }
 
     /// Whether it ends statements so soon that telling the connection another one could be ended too.
@@ -94,6 +102,11 @@ impl Context {
     /// Known from the beginning: it is asked each time that a connection comes back.
     pub fn is_hasty(&self) -> bool {
         self.0.hasty
+    }
+
+    /// What is parsed and planned under contexts of one scope is the same; 0 where no setting bears on it.
+    pub fn scope(&self) -> u64 {
+        self.0.scope
     }
 
     /// The settings, by name.

@@ -46,7 +46,7 @@ impl Left {
     }
 
     /// Writes what takes it away.
-    pub(super) fn push_discards(self, sql: &mut String) {
+    pub(super) fn push(self, sql: &mut String) {
         if self.contains(Self::SEQUENCES) {
             sql.push_str("DISCARD SEQUENCES;");
         }
@@ -152,11 +152,11 @@ mod tests {
         assert!(left.is_empty());
         left.add(Left::SEQUENCES);
         let mut sql = String::new();
-        left.push_discards(&mut sql);
+        left.push(&mut sql);
         assert_eq!(sql, "DISCARD SEQUENCES;");
         left.add(Left::PLANS);
         sql.clear();
-        left.push_discards(&mut sql);
+        left.push(&mut sql);
         assert_eq!(sql, "DISCARD SEQUENCES;DISCARD PLANS;");
     }
 }

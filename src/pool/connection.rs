@@ -226,11 +226,19 @@ impl Connection {
         Ok(told)
     }
 
+    /// What goes where not everything does: what is left, and plans made under other settings than those to come.
+    fn discards(&self, context: Option<&Context>, cleaning: Cleaning) -> Left {
+        let mut discards = if cleaning == Cleaning::Left { self.left } else { Left::default() };
+        if self.told.as_ref().is_some_and(|told| told.scope() != context.map_or(0, Context::scope)) {
+            discards.add(Left::PLANS);
+        }
+        discards
+    }
+
     async fn tell_once(&mut self, context: Option<&Context>, cleaning: Cleaning) -> Result<Told, AskError> {
         let (mut bytes, mut answers, mut sql) = (Vec::new(), 0, String::new());
         match cleaning {
-            Cleaning::Nothing => {}
-            Cleaning::Left => self.left.push_discards(&mut sql),
+            Cleaning::Nothing | Cleaning::Left => self.discards(context, cleaning).push(&mut sql),
             Cleaning::All => answers = self.put_cleaning(&mut bytes, &mut sql).await?,
         }
         let blank = Context::new([]);

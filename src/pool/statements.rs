@@ -88,6 +88,11 @@ impl Statements {
         Rc::new(Statement { id: self.take_id(), server_name: Box::default(), key })
     }
 
+    /// A scope that no session's settings have, and no other statement: see [`StatementKey::scope`].
+    pub fn scope_of_its_own(&self) -> u64 {
+        !self.take_id()
+    }
+
     fn take_id(&self) -> u64 {
         let id = self.next_id.get();
         self.next_id.set(id + 1);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Session;
 use super::names::Held;
+use super::settings::bears_on_plans;
 use crate::config::Tier;
 use crate::event::StatementClass;
 use crate::guard::{Change, Guard, Rights, Set, TIER_LIMITS, Taints, TierLimits, Value, Verdict};
@@ -95,6 +96,7 @@ impl Session {
             Change::Reset { name, local: false, .. } => self.touch(name),
             Change::Set(Set { name, .. }) | Change::Reset { name, .. } => {
                 self.own.touch_locally(name);
+                self.leave_plans(name);
                 Ok(())
             }
             _ => Ok(()),
@@ -143,7 +145,15 @@ impl Session {
         names.iter().try_for_each(|name| self.touch(name))
     }
 
+    /// What is parsed and planned from now on is for nobody else.
+    fn leave_plans(&mut self, name: &str) {
+        if let (true, Some(lease)) = (bears_on_plans(name), &mut self.lease) {
+            lease.left.add(Left::PLANS);
+        }
+    }
+
     fn touch(&mut self, name: &str) -> Result<(), Refusal> {
+        self.leave_plans(name);
         if self.own.touch(name) {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use crate::guard::Verdict;
 use crate::limits::Source;
 use crate::pool::{Statement, StatementKey};
 use crate::refusal::{Kind, Refusal};
-use crate::wire::flow::{Owed, Status};
+use crate::wire::flow::Owed;
 use crate::wire::frame::{self, backend, frontend};
 
 /// The most bytes that the two names at the front of a Bind may have.
@@ -116,7 +116,7 @@ impl Session {
         range: Range<usize>,
         out: &mut Outgoing<'_>,
     ) -> Step {
-        let key = StatementKey { scope: self.own.scope(), body: sent_body(body, &verdict).into() };
+        let key = StatementKey { scope: self.scope(), body: sent_body(body, &verdict).into() };
         if name.is_empty() {
             self.begin_statement(Arc::clone(&verdict));
             self.drop_unnamed();
@@ -135,9 +135,7 @@ impl Session {
             return Step::Whole;
         }
         let statement = self.pool.statements.intern(key);
-        let there = self.lease.as_mut().is_some_and(|lease| lease.prepared.touch(&statement));
-        // What is there already is answered here, which is right only where no earlier batch can fail the transaction.
-        if self.undecided.has_statement(&statement, &self.flow) || there && self.flow.is_behind() {
+        if self.undecided.has_statement(&statement, &self.flow) {
             self.judged = Some(verdict);
             return Step::Stall(Stalled::Answers);
         }
@@ -145,19 +143,27 @@ impl Session {
         self.lend_names_in_batch(&verdict, out);
         self.undecided.note_name(name, &self.flow);
         self.names.insert(name, Held::Shared { statement: Rc::clone(&statement), verdict });
-        if there {
-            if self.flow.status() == Status::Failed {
-                // In a failed transaction little can be prepared: the server says what by itself.
-                self.probe(body, out);
-            }
-            let undo = Undo::Named { name: name.into(), parsed: false };
-            self.reply_here(backend::PARSE_COMPLETE, undo);
-        } else {
-            self.send_parse(&statement, out);
-            let undo = Undo::Named { name: name.into(), parsed: true };
-            self.flow.sent(Owed::Parse { ours: false, quiet: false, undo });
-        }
+        self.close_there(&statement, out);
+        self.send_parse(&statement, out);
+        let undo = Undo::Named { name: name.into(), parsed: true };
+        self.flow.sent(Owed::Parse { ours: false, quiet: false, undo });
         Step::Whole
+    }
+
+    /// Closes what stands on the connection for a statement that the client prepares anew: definitions may be others by
+    /// now, and whoever prepares a statement is to hear of them as they are (PostgreSQL manual, "PREPARE").
+    fn close_there(&mut self, statement: &Rc<Statement>, out: &mut Outgoing<'_>) {
+        let Some(lease) = &mut self.lease else { return };
+        if lease.prepared.touch(statement) {
+            lease.prepared.remove(statement);
+            put_named(out.writer(), frontend::CLOSE, statement.server_name().as_bytes());
+            self.flow.sent(Owed::Close { ours: true, undo: Undo::Evicted(Rc::clone(statement)) });
+        }
+    }
+
+    /// Under which settings a statement prepared now is made: those of the session, or those of this transaction alone.
+    fn scope(&self) -> u64 {
+        if self.own.is_in_motion() { self.pool.statements.scope_of_its_own() } else { self.own.scope() }
     }
 
     pub(super) fn bind(&mut self, size: usize, data: &[u8], at: usize, out: &mut Outgoing<'_>) -> Stepped {

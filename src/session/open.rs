@@ -185,7 +185,8 @@ impl Session {
         let base = self.base_context();
         let who = base.iter().filter(|setting| self.thread.is_context(&setting.name)).cloned().collect::<Vec<_>>();
         // Who the session is comes last: nothing that it has set itself can stand above it.
-        let context = Context::new(base.into_iter().chain(self.own.iter()).chain(who));
+        let settings = base.into_iter().chain(self.own.iter()).chain(who);
+        let context = Context::planned_apart(settings, self.own.scope());
         self.asker.context = self.thread.shared_context(context);
     }
 

@@ -108,19 +108,72 @@ impl OwnSettings {
         self.values.iter().map(|(name, value)| Setting { name: Arc::clone(name), value: Arc::clone(value) })
     }
 
+    /// Whether the running transaction may have changed a setting that bears on what a text means or how it is planned.
+    pub(super) fn is_in_motion(&self) -> bool {
+        self.touched.iter().chain(&self.local).any(|name| bears_on_plans(name))
+    }
+
     /// Sessions with equal settings share prepared statements; this tells them apart. 0 where there are none.
     pub(super) fn scope(&self) -> u64 {
         self.scope
     }
 
     fn take_scope(&mut self) {
-        self.scope = if self.values.keys().all(|name| &**name == "application_name") {
-            0
-        } else {
-            let mut hasher = DefaultHasher::new();
-            self.values.hash(&mut hasher);
-            hasher.finish()
+        let mut bearing = self.values.iter().filter(|(name, _)| bears_on_plans(name)).peekable();
+        self.scope = match bearing.peek() {
+            None => 0,
+            Some(_) => {
+                let mut hasher = DefaultHasher::new();
+                bearing.for_each(|setting| setting.hash(&mut hasher));
+                hasher.finish()
+            }
         };
+    }
+}
+
+/// Settings that bear neither on what a text means nor on how it is planned. Any other may: literals, names and planning
+/// hang on dozens of settings, and each release brings more.
+const BEARING_ON_NOTHING: [&str; 17] = [
+    "application_name",
+    "client_min_messages",
+    "commit_delay",
+    "deadlock_timeout",
+    "default_transaction_deferrable",
+    "default_transaction_isolation",
+    "default_transaction_read_only",
+    "idle_in_transaction_session_timeout",
+    "idle_session_timeout",
+    "lock_timeout",
+    "log_min_duration_statement",
+    "statement_timeout",
+    "synchronous_commit",
+    "transaction_deferrable",
+    "transaction_isolation",
+    "transaction_read_only",
+    "transaction_timeout",
+];
+
+/// Prefixes of settings that extensions read when they parse or plan; other settings with a dot are the application's own.
+const BEARING_PREFIXES: [&str; 12] = [
+    "plpgsql",
+    "pg_hint_plan",
+    "pg_trgm",
+    "hnsw",
+    "ivfflat",
+    "postgis",
+    "timescaledb",
+    "citus",
+    "rum",
+    "vectors",
+    "vchordrq",
+    "orafce",
+];
+
+/// Whether a setting may bear on what a text means or on how it is planned.
+pub(super) fn bears_on_plans(name: &str) -> bool {
+    match name.split_once('.') {
+        Some((prefix, _)) => BEARING_PREFIXES.iter().any(|known| known.eq_ignore_ascii_case(prefix)),
+        None => !BEARING_ON_NOTHING.contains(&name),
     }
 }
 
@@ -145,12 +198,30 @@ mod tests {
     }
 
     #[test]
-    fn the_application_name_alone_does_not_part_sessions() {
+    fn what_bears_on_no_plan_does_not_part_sessions() {
         let mut own = OwnSettings::default();
         own.set("application_name", "psql");
         assert_eq!(own.scope(), 0);
+        own.set("statement_timeout", "1s");
+        own.set("app.locale", "de");
+        assert_eq!(own.scope(), 0);
         own.set("timezone", "UTC");
         assert_ne!(own.scope(), 0);
+    }
+
+    #[test]
+    fn a_transaction_that_touches_what_texts_mean_is_in_motion_to_its_end() {
+        let mut own = OwnSettings::default();
+        own.touch_locally("application_name");
+        own.touch_locally("request.claim");
+        assert!(!own.is_in_motion());
+        own.touch_locally("plpgsql.variable_conflict");
+        assert!(own.is_in_motion());
+        own.end_transaction();
+        assert!(!own.is_in_motion());
+        assert!(own.touch("datestyle") && own.is_in_motion());
+        own.take_touched();
+        assert!(!own.is_in_motion());
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod context;
 mod cut;
 mod handover;
 mod leftovers;
+mod poison;
 mod prepared;
 mod turns;
 
