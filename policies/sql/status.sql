@@ -26,8 +26,9 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
     SELECT p.polrelid AS relation, p.polname AS name, p.polpermissive AS permissive,
            pg_get_expr(p.polqual, p.polrelid) AS reads, pg_get_expr(p.polwithcheck, p.polrelid) AS writes,
            concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS text,
-           -- with a blank before each column, so that "id =" is not found in "org_id ="
-           translate(concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)), '(.', '  ') AS words
+           -- without casts of columns, and with a blank before each, so that "id =" is not found in "org_id ="
+           translate(regexp_replace(regexp_replace(concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)),
+             '\(((?:\w|"[^"]*")+)\)::[\w."]+( varying| precision)?(\([\d,]+\))?', '\1', 'g'), 'OPERATOR\([^()]*\.=\)', '=', 'g'), '(.', '  ') AS words
       FROM pg_policy p, app WHERE app.oid = ANY (p.polroles) OR 0 = ANY (p.polroles)),
   reads_of AS (    -- which protected tables a view or materialized view reads, directly or through other views
     WITH RECURSIVE edges AS (
@@ -52,6 +53,10 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
       FROM policies p JOIN tables t ON t.oid = p.relation WHERE p.permissive AND p.text !~ 'partywall\.|current_setting'
     UNION ALL SELECT 'BREACH', p.relation::regclass::text, 'policy ' || p.name || ' lets every row pass one way: ' || p.text
       FROM policies p JOIN tables t ON t.oid = p.relation WHERE p.permissive AND 'true' IN (p.reads, p.writes) AND p.text ~ 'partywall\.|current_setting'
+    UNION ALL SELECT 'BREACH', p.relation::regclass::text, 'policy ' || p.name || ' casts the organization to a type that cuts it: run protect again: ' || p.text
+      FROM policies p JOIN tables t ON t.oid = p.relation
+     WHERE p.permissive AND p.text !~ 'COLLATE "C"'
+       AND regexp_replace(p.words, 'org_as *NULL::', '', 'g') ~* '(partywall |current_setting )[^=<>]*::(character varying *\d|character +\d|bpchar|name\M|"char"|bit\M|numeric +\d|real\M|double precision|(\w+ )?citext\M)'
     UNION ALL SELECT 'warn', p.relation::regclass::text, 'policy ' || p.name || ' calls the context for each row: write (SELECT …)'
       FROM policies p JOIN tables t ON t.oid = p.relation WHERE p.text ~ 'partywall\.\w+\(\)|current_setting\(' AND p.text !~* 'select'
     UNION ALL SELECT 'warn', t.oid::regclass::text, 'no index leads with a column that the policies compare' FROM tables t

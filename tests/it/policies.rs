@@ -186,6 +186,11 @@ async fn status_finds_every_planted_hole_and_nothing_in_a_sound_database() {
             "warn",
             "reaches across",
         ),
+        (
+            "CREATE TABLE cut (o varchar(20)); GRANT SELECT ON cut TO partywall_app; ALTER TABLE cut ENABLE ROW LEVEL SECURITY; CREATE POLICY x ON cut USING (o = (SELECT partywall.org()::varchar(20)))",
+            "BREACH",
+            "cuts it",
+        ),
         ("CREATE VIEW v AS SELECT * FROM notes; GRANT SELECT ON v TO partywall_app", "BREACH", "view reads"),
         (
             "CREATE VIEW a AS SELECT * FROM notes; CREATE VIEW b AS SELECT * FROM a; GRANT SELECT ON b TO partywall_app",

@@ -18,10 +18,20 @@ policies AS (
          pg_get_expr(p.polqual, p.polrelid) AS reads, pg_get_expr(p.polwithcheck, p.polrelid) AS writes,
          concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS text
     FROM pg_policy p, app WHERE app.oid = ANY (p.polroles) OR 0 = ANY (p.polroles)),
+lossy AS (       -- types to which a cast loses something, as a pattern: what is longer, blanks, case, digits
+  SELECT 'character varying\(|character\(|bpchar|name\M|"char"|bit\M|bit varying\(|numeric\(|real\M|double precision|(\w+\.)?citext\M'
+         || coalesce((SELECT string_agg('|' || regexp_replace(format_type(t.oid, NULL), '(\W)', '\\\1', 'g') || '(?!\w)', '') FROM pg_type t
+                       WHERE t.typtype = 'd' AND (t.typbasetype IN ('bpchar'::regtype, 'name'::regtype, '"char"'::regtype) OR t.typtypmod >= 0
+                                                  OR EXISTS (SELECT FROM pg_type b WHERE b.oid = t.typbasetype AND (b.typname = 'citext' OR b.typtype = 'd')))), '') AS types),
 spoken AS (      -- with a blank before each column, so that "id =" is not found in "org_id ="; the settings' names come from the configuration
-  SELECT relation, name, permissive, reads, writes, text, translate(text, '(.', '  ') AS words, text ~ $context$ AS by_context,
-         coalesce(reads, '') !~ $context$ AND reads IS NOT NULL OR coalesce(writes, '') !~ $context$ AND writes IS NOT NULL OR text ~* '\mor true\M' AS one_way
-    FROM policies),
+  SELECT relation, name, permissive, reads, writes, text, translate($plain$, '(.', '  ') AS words, text ~ $context$ AS by_context,
+         coalesce(reads, '') !~ $context$ AND reads IS NOT NULL OR coalesce(writes, '') !~ $context$ AND writes IS NOT NULL OR text ~* '\mor true\M' AS one_way,
+         CASE WHEN text ~ 'COLLATE "C"' THEN NULL   -- where another comparison, by bytes, stands beside it
+              WHEN regexp_replace($plain$, 'partywall\.org_as\([^()]*\)', 'partywall.org()', 'g') ~* ('(' || substr($context$, 5) || ')[^=<>]*::(' || lossy.types || ')')
+                OR EXISTS (SELECT FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation AND NOT l.collisdeterministic
+                            WHERE a.attrelid = relation AND a.attnum > 0 AND position(' ' || quote_ident(a.attname) || ' =' IN translate($plain$, '(.', '  ')) > 0) THEN 'breach'
+              WHEN text ~* ('\m("?left"?|"?substring"?|substr|lower|upper)\(+(' || substr($context$, 5) || ')') THEN 'warn' END AS loses
+    FROM policies, lossy),
 compared AS (    -- the columns that policies compare with something: where organizations stand
   SELECT DISTINCT a.attname AS name FROM spoken p JOIN pg_attribute a ON a.attrelid = p.relation AND a.attnum > 0 AND NOT a.attisdropped
    WHERE p.by_context AND position(' ' || quote_ident(a.attname) || ' =' IN p.words) > 0
@@ -81,6 +91,15 @@ findings (severity, name, object, consequence, mend) AS (
   UNION ALL SELECT 'breach', 'policy_one_way', t.name, 'policy ' || p.name || ' lets rows of every organization pass in one direction: ' || p.text,
          format('ALTER POLICY %s ON %s: compare with the context in USING and in WITH CHECK', p.name, t.name)
     FROM spoken p JOIN tables t ON t.oid = p.relation WHERE p.permissive AND p.by_context AND p.one_way
+  UNION ALL SELECT p.loses, 'policy_lossy', t.name, 'policy ' || p.name || ' takes organizations for the same one whose names are alike: ' || p.text,
+         CASE WHEN p.name LIKE 'partywall\_%' THEN '' ELSE format('DROP POLICY %s ON %s; ', p.name, t.name) END
+         || format('SELECT partywall.protect(%L, %L' || CASE WHEN p.permissive THEN ')' ELSE ', NULL, true)' END, t.name, coalesce((SELECT min(a.attname) FROM pg_attribute a
+              WHERE a.attrelid = t.oid AND a.attnum > 0 AND position(' ' || quote_ident(a.attname) || ' =' IN p.words) > 0),
+              (SELECT min(a.attname) FROM pg_policy y JOIN pg_depend d ON d.classid = 'pg_policy'::regclass AND d.objid = y.oid AND d.refobjid = t.oid
+                 JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = d.refobjsubid WHERE y.polrelid = t.oid AND quote_ident(y.polname) = p.name), 'org_id'))
+    FROM spoken p JOIN tables t ON t.oid = p.relation
+   WHERE p.by_context AND p.loses IS NOT NULL
+     AND (p.permissive OR NOT EXISTS (SELECT FROM spoken q WHERE q.relation = p.relation AND q.permissive AND q.by_context AND q.loses IS NULL))
   UNION ALL SELECT 'warn', 'policy_plain_context', t.name, 'policy ' || p.name || ' reads an ordinary setting: the guard alone keeps tenants from writing it, though this database has a context that they cannot write',
          format('ALTER POLICY %s ON %s: partywall.org() instead of current_setting(…); or SELECT partywall.protect(%L)', p.name, t.name, t.name)
     FROM spoken p JOIN tables t ON t.oid = p.relation

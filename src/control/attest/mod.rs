@@ -25,6 +25,9 @@ const QUESTIONS: [(&str, &str, u32, bool); 4] = [
 
 /// Stands in the questions for the pattern of what reads the context.
 const CONTEXT_MARK: &str = "$context$";
+/// Stands in the questions for the text of a policy without the casts of columns: `(tenant)::text =` reads `tenant =`.
+const PLAIN_MARK: &str = "$plain$";
+const PLAIN_TEXT: &str = r#"regexp_replace(regexp_replace(text, '\(((?:\w|"[^"]*")+)\)::[\w."]+( varying| precision)?(\([\d,]+\))?', '\1', 'g'), 'OPERATOR\([^()]*\.=\)', '=', 'g')"#;
 
 /// Stands in the questions for an array of the settings that carry the context, in lower case.
 const NAMES_MARK: &str = "$names$";
@@ -139,7 +142,8 @@ pub async fn attest(
         if connection.server.server_version_num < oldest {
             continue;
         }
-        let answer = ask(connection, &sql.replace(CONTEXT_MARK, &reads_context).replace(NAMES_MARK, &names)).await?;
+        let sql = sql.replace(CONTEXT_MARK, &reads_context).replace(PLAIN_MARK, PLAIN_TEXT).replace(NAMES_MARK, &names);
+        let answer = ask(connection, &sql).await?;
         match answer.no {
             None => findings.extend(answer.rows.into_iter().filter_map(Finding::from_row)),
             Some(no) if may_be_closed && no.sqlstate == Kind::Forbidden.row().sqlstate => {}

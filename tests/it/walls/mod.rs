@@ -1,6 +1,7 @@
 //! The database's own walls hold with no guard in front of them: guarded and sealed context, hardening, admin path.
 
 mod attest;
+mod comparisons;
 mod guarded;
 mod hardening;
 mod locks;
