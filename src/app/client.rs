@@ -118,7 +118,8 @@ fn seat(here: &Here, login: Box<Login>, identity: Identity, tenant: &Tenant) -> 
         OnExpiry::Disconnect => identity.expires_at(),
         OnExpiry::Keep => u64::MAX,
     };
-    let signals = Arc::new(Signals::new(tenant.org().clone(), expires_at));
+    let grace_s = config.auth.expiry_grace.as_secs();
+    let signals = Arc::new(Signals::new(tenant.org().clone(), expires_at).with_grace(grace_s));
     let prepared = (|| {
         let unavailable =
             || Refusal::new(Kind::ShardUnavailable, "the database of this organization is not available now");

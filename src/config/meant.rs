@@ -128,6 +128,8 @@ pub struct Auth {
     pub leeway: Duration,
     /// What happens to a session whose token expires.
     pub on_expiry: OnExpiry,
+    /// How long what is under way when a session's token expires may take to end.
+    pub expiry_grace: Duration,
     /// Where keys come from; at least one.
     pub keys: Vec<KeySource>,
     /// Which claim carries what.
@@ -141,6 +143,7 @@ impl Default for Auth {
             audience: Vec::new(),
             leeway: Duration::from_secs(30),
             on_expiry: OnExpiry::Disconnect,
+            expiry_grace: Duration::from_secs(30),
             keys: Vec::new(),
             claims: ClaimNames::default(),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::places::plain_name;
 use super::policy::{GuardPolicy, Right, Tier, Tiers};
@@ -13,8 +14,11 @@ const DEDICATED: (&str, Amount) = ("dedicated", Amount::Dedicated);
 const RIGHTS: [(&str, Right); 3] = [("read", Right::Read), ("write", Right::Write), ("ddl", Right::Ddl)];
 const MEGABYTE: u64 = 1 << 20;
 const GIGABYTE: u64 = 1 << 30;
-/// The longest statement_timeout that PostgreSQL can hold, in whole seconds: it counts milliseconds in 31 bits.
-const QUERY_TIMEOUT_S_MAX: u64 = 2_147_483;
+/// The longest time-out that PostgreSQL can hold, in whole seconds: it counts milliseconds in 31 bits.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(2_147_483);
+const TIMEOUT_S: std::ops::RangeInclusive<u64> = 1..=LONGEST_TIMEOUT.as_secs();
+/// A transaction may last as long as so many of the longest statements, where its tier does not say.
+const STATEMENTS_OF_A_TRANSACTION: u32 = 10;
 
 /// Reads a tiers file. The default is always one of the tiers, unless a fault was noted.
 pub(super) fn tiers(root: &Table<'_>) -> Tiers {
@@ -44,10 +48,15 @@ fn tier(name: TierName, table: &Table<'_>) -> Tier {
     let small = u64::from(u32::MAX);
     let count = |key, default| limit(table.amount(key, 1..=small, &[UNLIMITED]), default, narrow);
     let size = |key, unit, default| limit(table.amount(key, 1..=1_000_000_000, &[UNLIMITED]), default, |n| n * unit);
+    let query_timeout = table.seconds("query_timeout_seconds", TIMEOUT_S).unwrap_or(default.query_timeout);
     let tier = Tier {
         name,
         max_concurrent_queries: count("max_concurrent_queries", default.max_concurrent_queries),
-        query_timeout: table.seconds("query_timeout_seconds", 1..=QUERY_TIMEOUT_S_MAX).unwrap_or(default.query_timeout),
+        query_timeout,
+        max_transaction: table.seconds("max_transaction_s", TIMEOUT_S).unwrap_or_else(|| {
+            default.max_transaction.max(query_timeout * STATEMENTS_OF_A_TRANSACTION).min(LONGEST_TIMEOUT)
+        }),
+        idle_transaction: table.seconds("idle_transaction_s", TIMEOUT_S).or(default.idle_transaction),
         max_result_bytes: size("max_result_size_mb", MEGABYTE, default.max_result_bytes),
         max_client_connections: count("max_client_connections", default.max_client_connections),
         max_queued_queries: table

@@ -24,6 +24,10 @@ pub struct Tier {
     pub max_concurrent_queries: Option<u32>,
     /// How long one statement may run.
     pub query_timeout: Duration,
+    /// How long one transaction may last.
+    pub max_transaction: Duration,
+    /// How long a client may leave a transaction open without a word; `None`: as `pool.idle_transaction_timeout_s` says.
+    pub idle_transaction: Option<Duration>,
     /// Bytes of rows that one statement may return.
     pub max_result_bytes: Option<u64>,
     /// Client connections at a time.
@@ -52,6 +56,8 @@ impl Default for Tier {
             name: TierName::new(""),
             max_concurrent_queries: Some(5),
             query_timeout: Duration::from_secs(300),
+            max_transaction: Duration::from_secs(3600),
+            idle_transaction: None,
             max_result_bytes: Some(100 << 20),
             max_client_connections: Some(100),
             max_queued_queries: 200,

@@ -90,6 +90,7 @@ pub(super) fn auth(root: &Table<'_>) -> Auth {
         on_expiry: table
             .word("on_expiry", &[("disconnect", OnExpiry::Disconnect), ("keep", OnExpiry::Keep)])
             .unwrap_or(default.on_expiry),
+        expiry_grace: table.seconds("expiry_grace_s", 0..=HOUR_S).unwrap_or(default.expiry_grace),
         keys: sources.iter().filter_map(key_source).collect(),
         claims: claims(&table),
     };

@@ -9,6 +9,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::guard;
+
 /// Settings whose value is a list of names: a single string literal in SET would be taken as one name.
 const NAME_LISTS: [&str; 2] = ["search_path", "temp_tablespaces"];
 
@@ -48,22 +50,8 @@ impl Setting {
     /// Whether it is a time-out that is, or may be, shorter than [`HASTY_MS`]; 0 is none.
     fn is_hasty(&self) -> bool {
         let ends = matches!(&*self.name, "statement_timeout" | "transaction_timeout" | "idle_session_timeout");
-        ends && !milliseconds(&self.value).is_some_and(|ms| ms == 0 || ms >= HASTY_MS)
+        ends && !guard::milliseconds(&self.value).is_some_and(|ms| ms == 0 || ms >= HASTY_MS)
     }
-}
-
-/// A time-out in the forms in which `SHOW` writes it; none in any other.
-fn milliseconds(value: &str) -> Option<u64> {
-    let end = value.find(|digit: char| !digit.is_ascii_digit()).unwrap_or(value.len());
-    let factor = match &value[end..] {
-        "" | "ms" => 1,
-        "s" => 1000,
-        "min" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        _ => return None,
-    };
-    value[..end].parse::<u64>().ok()?.checked_mul(factor)
 }
 
 impl PartialEq for Context {
@@ -310,10 +298,10 @@ mod tests {
     #[test]
     fn a_time_out_that_could_end_the_cleaning_is_known_in_every_spelling() {
         let is_hasty = |value| context(&[("statement_timeout", value)]).is_hasty();
-        for value in ["1", "999", "999ms", "150ms", "0.15s", " 0.15 s", "1e2", "0.005min", "150000us", "0x10", ""] {
+        for value in ["1", "999", "999ms", "150ms", "0.15s", " 0.15 s", "1e2", "0.9s", "150000us", "0x10", ""] {
             assert!(is_hasty(value), "{value}");
         }
-        for value in ["0", "0ms", "1000", "1s", "5min", "1h", "1d", "300000"] {
+        for value in ["0", "0ms", "0.005min", "0.01min", "1000", "1s", "5min", "1h", "1d", "300000"] {
             assert!(!is_hasty(value), "{value}");
         }
         assert!(!context(&[("lock_timeout", "1")]).is_hasty());

@@ -168,18 +168,17 @@ impl<'a> Walk<'_, 'a> {
     }
 
     /// Judges one setting's new value, written at `place` in bytes (if it is one constant), and remembers it; a value above
-    /// the tier's limit is to be written anew.
+    /// the tier's limit, or one that could be read in two ways, is to be written anew.
     pub fn set(&mut self, name: Box<str>, value: Value, local: Option<bool>, place: Option<usize>) -> Answer {
         let magnitude = self.rules.settings.may_set(&name, &value, self.rights)?;
-        if let (Some(limit), Some(number)) = (self.rights.limit(&name), magnitude)
-            && number > limit
-        {
+        if let Some(number) = magnitude.and_then(|magnitude| magnitude.anew(self.rights.limit(&name))) {
             let place = place.ok_or_else(|| {
                 No::forbidden(format!("setting \"{name}\" can be lowered but not raised"))
-                    .hint("Write its value as one constant.")
+                    .hint("Write its value as one constant, without a fraction.")
             })?;
-            self.facts.edits.push(Edit { place, to: To::Number(limit) });
+            self.facts.edits.push(Edit { place, to: To::Number(number) });
         }
+        let magnitude = magnitude.map(|magnitude| magnitude.number);
         if name.contains('.') {
             self.facts.taint(Taints::CUSTOM_SETTING);
         }

@@ -13,6 +13,7 @@ mod facts;
 mod fold;
 mod functions;
 mod leading;
+mod magnitudes;
 mod no;
 mod parse;
 mod relations;
@@ -36,6 +37,7 @@ pub const GRAMMAR: &str = "18";
 pub use copy_in::{CopyIn, Staging};
 pub use facts::RELATIONS_MAX;
 pub use leading::leaves_transaction;
+pub use magnitudes::milliseconds;
 pub use rights::{Relations, Rights};
 pub use settings::{TIER_LIMITS, TierLimits};
 pub use verdict::{Change, Cursors, ResetBy, Set, Statement, Taints, Value, Verdict};
@@ -109,7 +111,7 @@ impl Guard {
     }
 
     /// Whether a session may give a setting this value, as start-up parameters do: the change to remember, with its
-    /// name in PostgreSQL's spelling, and the tier's limit in the place of a value above it.
+    /// name in PostgreSQL's spelling, and a number in the place of a value above the tier's limit or of an ambiguous one.
     pub fn may_set(&self, name: &str, value: &str, rights: &Rights) -> Result<Set, Refusal> {
         let name = settings::canonical(name);
         if settings::is_of_the_transaction(&name) {
@@ -119,11 +121,13 @@ impl Guard {
         let asked = Value::Literal(value.into());
         let magnitude = self.rules.settings.may_set(&name, &asked, rights).map_err(|no| no.into_refusal(""))?;
         let local = Some(false);
-        Ok(match (rights.limit(&name), magnitude) {
-            (Some(limit), Some(number)) if number > limit => {
-                Set { name, value: Value::Literal(limit.to_string().into()), local, magnitude: Some(limit) }
+        let number = magnitude.map(|magnitude| magnitude.number);
+        Ok(match magnitude.and_then(|magnitude| magnitude.anew(rights.limit(&name))) {
+            Some(anew) => {
+                let magnitude = number.map(|number| number.min(rights.limit(&name).unwrap_or(number)));
+                Set { name, value: Value::Literal(anew.to_string().into()), local, magnitude }
             }
-            _ => Set { name, value: asked, local, magnitude },
+            None => Set { name, value: asked, local, magnitude: number },
         })
     }
 

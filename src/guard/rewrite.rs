@@ -1,5 +1,5 @@
-//! What is sent in place of a text: calls of PostgreSQL's advisory locks as calls of the organization's own, and numbers
-//! above the tier's limit as that limit.
+//! What is sent in place of a text: calls of PostgreSQL's advisory locks as calls of the organization's own, numbers above
+//! the tier's limit as that limit, and numbers that could be read in two ways as the one that was reckoned.
 //!
 //! Nothing is guessed: the parser says where each stands, only what is written plainly there is touched, and the guard
 //! judges the new text again before it is sent. What a search_path says is of no matter.

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use super::magnitudes::{Magnitude, Unit, magnitude};
 use super::no::{Answer, No};
 use super::rights::Rights;
 use super::verdict::Value;
@@ -42,15 +43,6 @@ enum Rule {
     SearchPath,
     /// No value.
     Never(&'static str),
-}
-
-/// What a bare number counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unit {
-    Milliseconds,
-    Kilobytes,
-    Blocks,
-    Count,
 }
 
 const FREE: &str = "application_name array_nulls backend_flush_after bytea_output check_function_bodies \
@@ -157,7 +149,7 @@ impl Settings {
     }
 
     /// Whether a session may give this setting this value; the magnitude where a tier bounds it.
-    pub(super) fn may_set(&self, name: &str, value: &Value, rights: &Rights) -> Answer<Option<u64>> {
+    pub(super) fn may_set(&self, name: &str, value: &Value, rights: &Rights) -> Answer<Option<Magnitude>> {
         let no = |why: &str| refused(name, why);
         match self.rule(name)? {
             Rule::Free => Ok(None),
@@ -167,7 +159,8 @@ impl Settings {
                 None => Err(no("a tier bounds it, so its value must be a plain number with a unit")),
             },
             Rule::AtMost(unit, most) => match number(value, unit, false) {
-                Some(number) if number <= most => Ok(None),
+                // A fraction that some server does not round would be above.
+                Some(read) if read.number < most || read.number == most && read.plain => Ok(None),
                 _ => Err(no("it may be lowered, never raised")),
             },
             Rule::On if means_on(value) => Ok(None),
@@ -301,51 +294,9 @@ fn is_utf8(value: &Value) -> bool {
     matches!(clean.as_str(), "utf8" | "unicode" | "sqlascii")
 }
 
-/// A value as a number of base units; `u64::MAX` for a timeout of zero, which means none.
-fn number(value: &Value, unit: Unit, zero_is_none: bool) -> Option<u64> {
-    let text = literal(value)?.trim();
-    let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (digits, suffix) = text.split_at(digits_end);
-    // A leading zero may mean octal to the server.
-    if digits.len() > 1 && digits.starts_with('0') && !digits.starts_with("0.") {
-        return None;
-    }
-    let number: f64 = digits.parse().ok()?;
-    let scaled = number * scale(unit, suffix.trim())?;
-    if scaled > 9e15 {
-        return None;
-    }
-    // Round up, so that nothing below one unit passes for zero.
-    let whole = scaled.ceil() as u64;
-    Some(if zero_is_none && scaled <= 0.5 { u64::MAX } else { whole })
-}
-
-fn scale(unit: Unit, suffix: &str) -> Option<f64> {
-    const KB: f64 = 1024.0;
-    let of_time = |suffix| match suffix {
-        "us" => Some(0.001),
-        "" | "ms" => Some(1.0),
-        "s" => Some(1_000.0),
-        "min" => Some(60_000.0),
-        "h" => Some(3_600_000.0),
-        "d" => Some(86_400_000.0),
-        _ => None,
-    };
-    let of_memory = |suffix, bare| match suffix {
-        "" => Some(bare),
-        "B" => Some(1.0 / KB),
-        "kB" => Some(1.0),
-        "MB" => Some(KB),
-        "GB" => Some(KB * KB),
-        "TB" => Some(KB * KB * KB),
-        _ => None,
-    };
-    match unit {
-        Unit::Milliseconds => of_time(suffix),
-        Unit::Kilobytes => of_memory(suffix, 1.0),
-        Unit::Blocks => of_memory(suffix, 8.0).map(|kilobytes| kilobytes / 8.0),
-        Unit::Count => suffix.is_empty().then_some(1.0),
-    }
+/// A value as a number of base units, where it is a constant.
+fn number(value: &Value, unit: Unit, zero_is_none: bool) -> Option<Magnitude> {
+    magnitude(literal(value)?, unit, zero_is_none)
 }
 
 #[cfg(test)]
@@ -354,23 +305,6 @@ mod tests {
 
     fn value(text: &str) -> Value {
         Value::Literal(text.into())
-    }
-
-    #[test]
-    fn numbers_are_read_as_postgres_reads_them_or_not_at_all() {
-        let ms = |text: &str| number(&value(text), Unit::Milliseconds, true);
-        assert_eq!(ms("1500"), Some(1500));
-        assert_eq!(ms("1.5s"), Some(1500));
-        assert_eq!(ms(" 2 min "), Some(120_000));
-        assert_eq!(ms("0"), Some(u64::MAX));
-        assert_eq!(ms("0.5ms"), Some(u64::MAX), "rounded to zero, which is no limit");
-        assert_eq!(ms("600us"), Some(1));
-        for odd in ["", "-1", "1e9", "0x10", "010", "5S", "1 fortnight", "NaN", "inf", "1s;", "99999999999999999999"] {
-            assert_eq!(ms(odd), None, "{odd}");
-        }
-        assert_eq!(number(&value("1GB"), Unit::Kilobytes, false), Some(1 << 20));
-        assert_eq!(number(&value("8MB"), Unit::Blocks, false), Some(1024));
-        assert_eq!(number(&Value::Parameter(1), Unit::Count, false), None);
     }
 
     #[test]

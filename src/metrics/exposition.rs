@@ -39,6 +39,7 @@ pub struct ShardSeries {
     active: u64,
     idle: u64,
     connecting: u64,
+    closing: u64,
     waiting: u64,
     waiting_us_max: u64,
     connects: u64,
@@ -75,6 +76,7 @@ impl ShardSeries {
         self.active += gauge(&stats.server_active);
         self.idle += gauge(&stats.server_idle);
         self.connecting += gauge(&stats.server_connecting);
+        self.closing += gauge(&stats.server_closing);
         self.waiting += gauge(&stats.waiting);
         self.waiting_us_max = self.waiting_us_max.max(count(&stats.waiting_us_max));
         self.connects += count(&stats.connects_total);
@@ -178,8 +180,13 @@ impl Snapshot {
         }
         page.gauge("shard_up", "1 when every data thread serves the shard.", self.each_shard(|s| u64::from(s.up)))?;
         let states = self.shards.iter().flat_map(|shard| {
-            [("active", shard.active), ("idle", shard.idle), ("connecting", shard.connecting)]
-                .map(|(state, count)| (vec![("shard", shard.shard.as_str()), ("state", state)], Value::Count(count)))
+            let states = [
+                ("active", shard.active),
+                ("idle", shard.idle),
+                ("connecting", shard.connecting),
+                ("closing", shard.closing),
+            ];
+            states.map(|(state, count)| (vec![("shard", shard.shard.as_str()), ("state", state)], Value::Count(count)))
         });
         page.gauge("pool_server_connections", "Server connections by what they do.", states)?;
         page.gauge("pool_waiting", "Statements waiting for a server connection.", self.each_shard(|s| s.waiting))?;

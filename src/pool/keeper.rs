@@ -13,8 +13,8 @@ use tokio::task::{JoinHandle, spawn_local};
 use super::Pool;
 use super::cleaning::Cleaning;
 use super::connection::{Connection, Taint};
+use super::reaper::Held;
 use crate::event::Event;
-use crate::limits::Permit;
 use crate::server;
 
 /// How often waits, ages and health are looked at.
@@ -29,11 +29,11 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 /// Something to be done with a connection, or about one.
 pub(super) enum Chore {
     /// Back from a session, at a safe point.
-    Keep { connection: Box<Connection>, permit: Option<Permit> },
+    Keep { connection: Box<Connection>, held: Held },
     /// Back from a session, after a cancel that may still be on its way.
-    Settle { connection: Box<Connection>, cancel: Option<JoinHandle<bool>>, permit: Option<Permit> },
+    Settle { connection: Box<Connection>, cancel: Option<JoinHandle<bool>>, held: Held },
     /// In an unknown state; `cancel` what it runs first.
-    Close { connection: Box<Connection>, cancel: bool, permit: Option<Permit> },
+    Close { connection: Box<Connection>, cancel: bool, held: Option<Held> },
     /// Idle, with a context that must go.
     Blank { connection: Box<Connection> },
     /// Clean, but too old, unused, or one too many.
@@ -80,43 +80,40 @@ pub(super) async fn keep(pool: Weak<Pool>, mut chores: mpsc::UnboundedReceiver<C
 
 async fn do_chore(pool: Rc<Pool>, chore: Chore) {
     match chore {
-        Chore::Keep { connection, permit } => {
-            drop(permit);
+        Chore::Keep { connection, held } => {
+            drop(held);
             pool.put_idle(connection);
         }
-        Chore::Settle { mut connection, cancel, permit } => {
+        Chore::Settle { mut connection, cancel, held } => {
             let answered = match cancel {
                 Some(cancel) => cancel.await.unwrap_or_default(),
                 None => true,
             };
             if !answered {
                 // The request may still be on its way, and would hit whoever had the connection next.
-                connection.close().await;
-                drop(permit);
+                pool.reap(connection, true, Some(held)).await;
                 pool.gone();
                 return;
             }
-            let settled = connection.settle().await;
-            drop(permit);
-            match settled {
-                Ok(()) => pool.put_idle(connection),
+            match connection.settle().await {
+                Ok(()) => {
+                    drop(held);
+                    pool.put_idle(connection);
+                }
                 Err(error) => {
                     tracing::debug!(shard = %pool.stats.shard, %error, "server connection closed after a cancel");
                     pool.doubt();
+                    pool.reap(connection, true, Some(held)).await;
                     pool.discarded();
                 }
             }
         }
-        Chore::Close { connection, cancel, permit } => {
-            if cancel {
-                let _ = pool.send_cancel(&connection).await;
-            }
-            connection.close().await;
-            drop(permit);
+        Chore::Close { connection, cancel, held } => {
+            pool.reap(connection, cancel, held).await;
             pool.discarded();
         }
         Chore::Retire(connection) => {
-            connection.close().await;
+            pool.reap(connection, false, None).await;
             pool.gone();
         }
         Chore::Blank { connection } => blank(pool, connection, Instant::now()).await,
@@ -130,6 +127,7 @@ async fn blank(pool: Rc<Pool>, mut connection: Box<Connection>, since: Instant) 
         Ok(_) => pool.put_idle_since(connection, since),
         Err(_) => {
             pool.doubt();
+            pool.reap(connection, true, None).await;
             pool.discarded();
         }
     }
@@ -235,7 +233,7 @@ impl Pool {
                 Chore::Retire(connection)
             } else {
                 self.doubt();
-                Chore::Close { connection, cancel: false, permit: None }
+                Chore::Close { connection, cancel: false, held: None }
             });
         }
         *self.idle.borrow_mut() = staying;
@@ -268,7 +266,8 @@ impl Pool {
             .unwrap_or_default();
         let count: usize = waiting.iter().map(|line| line.waiters.borrow().len()).sum();
         let (idle, connecting) = (self.idle.borrow().len(), self.connecting.get());
-        let active = self.open.get().saturating_sub(idle + connecting);
+        let closing = self.stats.server_closing.load(Ordering::Relaxed) as usize;
+        let active = self.open.get().saturating_sub(idle + connecting + closing);
         self.stats.waiting.store(count as u32, Ordering::Relaxed);
         self.stats.waiting_us_max.store(oldest.as_micros() as u64, Ordering::Relaxed);
         self.stats.server_idle.store(idle as u32, Ordering::Relaxed);

@@ -13,6 +13,7 @@ use super::cleaning::Cleaning;
 use super::connection::{AskError, Connection, Taint};
 use super::keeper::Chore;
 use super::line::Line;
+use super::reaper::Held;
 use super::{Asker, Pool};
 use crate::context::Context;
 use crate::ids::SessionId;
@@ -20,7 +21,7 @@ use crate::limits::Permit;
 
 /// A turn to run, charged to the organization's line.
 struct Turn {
-    /// Held until the connection is back, so that a statement being cancelled still counts.
+    /// Held until the connection is back or its server has closed it, so that a statement being cancelled still counts.
     permit: Permit,
     charge: f64,
     since: Instant,
@@ -104,12 +105,12 @@ impl Grant {
         self.connection.is_none() && self.turn.is_none()
     }
 
-    fn give_back(&mut self, now: Instant, after: impl FnOnce(Box<Connection>, Option<Permit>) -> Chore) {
+    fn give_back(&mut self, now: Instant, after: impl FnOnce(Box<Connection>, Held) -> Chore) {
         let permit = self.end_turn(now);
         match self.connection.take() {
             Some(connection) => {
-                self.line.holding.set(self.line.holding.get().saturating_sub(1));
-                self.pool.returned(after(connection, permit), now);
+                let held = Held::new(&self.line, permit);
+                self.pool.returned(after(connection, held), now);
             }
             None => drop(permit),
         }
@@ -122,8 +123,13 @@ impl Drop for Grant {
             return;
         }
         let used = self.used;
-        self.give_back(Instant::now(), |connection, permit| {
-            if used { Chore::Close { connection, cancel: false, permit } } else { Chore::Keep { connection, permit } }
+        self.give_back(Instant::now(), |connection, held| {
+            // What we asked of it ourselves may still be at work.
+            if used {
+                Chore::Close { connection, cancel: true, held: Some(held) }
+            } else {
+                Chore::Keep { connection, held }
+            }
         });
     }
 }
@@ -146,8 +152,8 @@ impl Lease {
     /// Gives the connection back, clean by what [`Connection::taint`] says; only at a safe point, which is `now`.
     pub fn release(mut self, now: Instant) {
         let (cancel, sent) = (self.cancel.take(), self.cancel_sent);
-        self.grant.give_back(now, |connection, permit| {
-            if sent { Chore::Settle { connection, cancel, permit } } else { Chore::Keep { connection, permit } }
+        self.grant.give_back(now, |connection, held| {
+            if sent { Chore::Settle { connection, cancel, held } } else { Chore::Keep { connection, held } }
         });
     }
 
@@ -237,7 +243,7 @@ impl Lease {
             return;
         }
         let cancel = self.busy;
-        self.grant.give_back(Instant::now(), |connection, permit| Chore::Close { connection, cancel, permit });
+        self.grant.give_back(Instant::now(), |connection, held| Chore::Close { connection, cancel, held: Some(held) });
     }
 }
 

@@ -11,6 +11,7 @@ mod inquiry;
 mod keeper;
 mod lease;
 mod line;
+mod reaper;
 mod statements;
 pub mod stats;
 
@@ -381,7 +382,7 @@ impl Pool {
             }
             if let Some(connection) = idle.remove(at) {
                 self.doubt();
-                self.hand_over(Chore::Close { connection, cancel: false, permit: None });
+                self.hand_over(Chore::Close { connection, cancel: false, held: None });
             }
         }
     }
@@ -503,8 +504,8 @@ impl Pool {
     /// A connection has come back from a session.
     fn returned(&self, chore: Chore, now: Instant) {
         match chore {
-            Chore::Keep { connection, permit } => {
-                drop(permit);
+            Chore::Keep { connection, held } => {
+                drop(held);
                 self.put_idle_since(connection, now);
             }
             other => self.hand_over(other),
@@ -527,7 +528,7 @@ impl Pool {
         let stale = connection.epoch != settings.epoch || surplus || settings.paused || self.is_unfit();
         drop(settings);
         if connection.taint == Taint::Close {
-            self.hand_over(Chore::Close { connection, cancel: false, permit: None });
+            self.hand_over(Chore::Close { connection, cancel: false, held: None });
             return;
         }
         if old || stale {

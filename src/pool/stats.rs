@@ -17,6 +17,8 @@ pub struct PoolStats {
     pub server_idle: AtomicU32,
     /// Server connections being opened.
     pub server_connecting: AtomicU32,
+    /// Server connections given up, whose server has not closed its end yet.
+    pub server_closing: AtomicU32,
     /// Statements waiting for a server connection or for their organization's turn.
     pub waiting: AtomicU32,
     /// How long the longest-waiting statement has waited, in microseconds; refreshed every second.
@@ -46,6 +48,7 @@ impl PoolStats {
             server_active: AtomicU32::new(0),
             server_idle: AtomicU32::new(0),
             server_connecting: AtomicU32::new(0),
+            server_closing: AtomicU32::new(0),
             waiting: AtomicU32::new(0),
             waiting_us_max: AtomicU64::new(0),
             connects_total: AtomicU64::new(0),

@@ -234,6 +234,8 @@ impl Session {
         }
         let exhausted = tag == backend::COMMAND_COMPLETE && !was_query;
         self.statement.result_bytes += self.meter.end_statement(exhausted);
+        self.statement.executes = self.statement.executes.saturating_sub(1);
+        self.statement.spared = 0;
         self.begin_deadline();
         if source.is_cursor() && body.starts_with(b"DECLARE CURSOR\0") {
             self.meter.renew(source);
@@ -332,6 +334,7 @@ impl Session {
         if tag == backend::READY_FOR_QUERY && self.flow.status() == Status::Idle {
             // Portals end with their transaction.
             self.end_about_portals();
+            self.deadlines.transaction = None;
         }
         if tag == backend::READY_FOR_QUERY && self.cut.is_none() {
             self.end_statement();

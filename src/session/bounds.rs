@@ -1,7 +1,7 @@
 //! How much of what a client asks for is kept for it before it is not read any further.
 
 use super::outgoing::Outgoing;
-use super::{OVERDUE_AFTER, Session, Stalled};
+use super::{Session, Stalled};
 use crate::wire::frame::{self, frontend};
 
 /// So many bytes of answers made here are kept for a client that does not take them; one answer may cross it.
@@ -33,9 +33,8 @@ impl Session {
 
     /// A client that holds a server connection has its tier's time to take what it has been sent, also where nothing runs.
     pub(super) fn watch_unread(&mut self) {
-        if self.statement.deadline.is_none() && self.is_working() {
-            let deadline = self.thread.now.get() + self.tier.query_timeout + OVERDUE_AFTER;
-            self.signals.set_deadline(Some(deadline));
+        if self.deadlines.statement.is_none() && self.deadlines.unread.is_none() && self.is_working() {
+            self.begin_unread();
         }
     }
 }

@@ -203,7 +203,10 @@ fn bound(name: &str, tier: &Tier, idle_transaction_timeout: Option<Duration>) ->
     let ms = |timeout: Duration| u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
     match name {
         "statement_timeout" => Some((ms(tier.query_timeout), " ms")),
-        "idle_in_transaction_session_timeout" => idle_transaction_timeout.map(|timeout| (ms(timeout), " ms")),
+        "transaction_timeout" => Some((ms(tier.max_transaction), " ms")),
+        "idle_in_transaction_session_timeout" => {
+            tier.idle_transaction.or(idle_transaction_timeout).map(|timeout| (ms(timeout), " ms"))
+        }
         // A statement sorts or hashes in several places at once.
         "work_mem" => tier.memory_bytes.map(|bytes| {
             let statements = u64::from(tier.max_concurrent_queries.unwrap_or(8).max(1));
@@ -250,6 +253,7 @@ mod tests {
         let limits = [
             ("statement_timeout", 300_000),
             ("idle_in_transaction_session_timeout", 60_000),
+            ("transaction_timeout", 3_600_000),
             ("work_mem", 8 * 1024 * 1024 / 5 / 4),
             ("max_parallel_workers_per_gather", 2),
         ];

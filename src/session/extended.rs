@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::deadlines::FLUSHED_EXECUTES;
 use super::frontend::{Step, Stepped, put_named, put_parse, violation};
 use super::names::{Held, Undo};
 use super::outgoing::Outgoing;
@@ -314,7 +315,12 @@ impl Session {
             return Ok(Step::Stall(Stalled::Lease));
         }
         out.forward(range);
-        self.statement.executes += u32::from(matches!(owed, Owed::Execute));
+        if matches!(owed, Owed::Execute) {
+            self.statement.executes += 1;
+            if self.statement.executes.is_multiple_of(FLUSHED_EXECUTES) {
+                frame::put(out.writer(), frontend::FLUSH, |_| {});
+            }
+        }
         self.flow.sent_for(owed, source.number());
         // A portal may be run again long after the Bind that made it.
         self.begin_clock();

@@ -60,6 +60,10 @@ impl Session {
                 at += self.pass_client_rest(at, data.len(), out);
                 continue;
             }
+            if !self.takes_more() {
+                self.stalled = Stalled::Owed;
+                break;
+            }
             if let Some(stalled) = self.is_out_of_room(out) {
                 self.stalled = stalled;
                 break;

@@ -2,6 +2,7 @@
 
 use super::backend::Broken;
 use super::bounds::UNREAD_BYTES_MAX;
+use super::deadlines::Deadlines;
 use super::frontend::End;
 use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Session, Stalled};
@@ -47,6 +48,10 @@ impl Session {
             // Words would be read as the rest of the message: the client sees its connection end.
             return Err(End::Refused(refusal(&broken).fatal()));
         }
+        // The server has ended the session, and not for a reason of its own.
+        if timeout(&broken).is_some() {
+            return Err(End::Refused(refusal(&broken).fatal()));
+        }
         // What a pinned session kept on the connection is gone, and nothing can bring it back.
         let pinned = self.pin.take().is_some();
         if pinned || lost.is_empty() && status != Status::Idle {
@@ -60,6 +65,7 @@ impl Session {
             }
         }
         self.statement.failed = true;
+        self.deadlines = Deadlines::default();
         self.end_statement();
         self.stalled = Stalled::No;
         Ok(())
@@ -78,8 +84,20 @@ impl Session {
     }
 }
 
+/// Which of its limits the client has overstepped, where the server has ended the session for one.
+fn timeout(broken: &Broken) -> Option<Kind> {
+    let Broken::Fatal(body) = broken else { return None };
+    let state = frame::error_field(body, b'C')?;
+    let is = |kind: &Kind| kind.row().sqlstate.as_bytes() == state;
+    [Kind::IdleTransaction, Kind::TransactionTimeout].into_iter().find(is)
+}
+
 fn refusal(broken: &Broken) -> Refusal {
     match broken {
+        Broken::Fatal(body) if timeout(broken).is_some() => {
+            let words = String::from_utf8_lossy(frame::error_field(body, b'M').unwrap_or_default()).into_owned();
+            Refusal::new(timeout(broken).unwrap_or(Kind::ServerLost), words)
+        }
         Broken::Fatal(body) => {
             let words = String::from_utf8_lossy(frame::error_field(body, b'M').unwrap_or_default()).into_owned();
             Refusal::new(Kind::ServerLost, format!("the database ended the transaction: {words}"))

@@ -8,7 +8,9 @@ mod about;
 mod backend;
 mod bounds;
 mod copy_in;
+mod deadlines;
 mod effects;
+mod ending;
 mod extended;
 mod frontend;
 mod lent;
@@ -53,6 +55,7 @@ use crate::wire::flow::Flow;
 use crate::wire::shorten::Shortener;
 use about::AboutPortal;
 use copy_in::Copying;
+use deadlines::Deadlines;
 use names::{Names, Undo};
 use outgoing::Pending;
 use pin::Pin;
@@ -238,6 +241,7 @@ pub struct Session {
     /// The result is being cut short.
     cut: Option<Cut>,
     statement: Running,
+    deadlines: Deadlines,
 }
 
 /// The rest of a message that is passed on, or dropped, as it comes.
@@ -291,10 +295,10 @@ struct Running {
     result_bytes: u64,
     failed: bool,
     verdict: Option<Arc<Verdict>>,
-    /// Executes of its batch; the server tells of their ends at the end of the batch only.
+    /// Executes that have been sent and not been answered; the server tells of their ends when it has enough to send.
     executes: u32,
-    /// Until when it may run.
-    deadline: Option<Instant>,
+    /// So often has it been given its time once more, as it was not known which of them runs.
+    spared: u32,
     /// A cancel for running too long has been sent.
     overdue: bool,
 }
@@ -309,7 +313,7 @@ impl Default for Running {
             failed: false,
             verdict: None,
             executes: 0,
-            deadline: None,
+            spared: 0,
             overdue: false,
         }
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::deadlines::Deadlines;
 use super::names::Names;
 use super::outgoing::Pending;
 use super::settings::OwnSettings;
@@ -63,6 +64,8 @@ impl Opening {
             Err(refusal) => return Err(Box::new((session.client, refusal.fatal()))),
         };
         session.heard = session.thread.shared(&parameters);
+        // Now at the latest it is known which settings the server has.
+        session.remake_context();
         let out = session.to_client.writer();
         welcome::authentication_ok(out);
         for (name, value) in session.heard.iter() {
@@ -131,10 +134,18 @@ impl Opening {
             shortening: None,
             cut: None,
             statement: Running::default(),
+            deadlines: Deadlines::default(),
         });
         session.remake_context();
         session
     }
+}
+
+/// Whether a server with these settings knows `transaction_timeout`: PostgreSQL does since its release 17.
+fn has_transaction_timeout(parameters: &[(String, String)]) -> bool {
+    let version = parameters.iter().find(|(name, _)| name == "server_version").map(|(_, version)| version);
+    let major = version.and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok());
+    major.is_some_and(|major| major >= 17)
 }
 
 impl Session {
@@ -171,7 +182,10 @@ impl Session {
             Setting::new(names.permissions.as_str(), identity.permissions().join(",")),
             Setting::new("statement_timeout", timeout_ms(self.tier.query_timeout)),
         ];
-        if let Some(timeout) = self.thread.idle_transaction_timeout {
+        if has_transaction_timeout(&self.pool.parameters()) {
+            settings.push(Setting::new("transaction_timeout", timeout_ms(self.tier.max_transaction)));
+        }
+        if let Some(timeout) = self.tier.idle_transaction.or(self.thread.idle_transaction_timeout) {
             settings.push(Setting::new("idle_in_transaction_session_timeout", timeout_ms(timeout)));
         }
         if self.rights.is_read_only() {

@@ -4,7 +4,6 @@
 //! session gives its turn back between transactions, and gives way when it does nothing for too long.
 
 use std::fmt;
-use std::time::Instant;
 
 use super::Session;
 use crate::limits::Pinned;
@@ -123,7 +122,7 @@ impl Session {
             lease.set_busy(false);
             lease.taint(Taint::Clean);
             lease.rest();
-            self.signals.set_deadline(Some(Instant::now() + self.thread.idle_pin_timeout));
+            self.begin_rest();
         }
     }
 }

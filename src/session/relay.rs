@@ -4,7 +4,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -13,7 +12,6 @@ use super::frontend::End;
 use super::outgoing::Outgoing;
 use super::signals::Signal;
 use super::{Cut, Session, Stalled};
-use crate::refusal::{Kind, Refusal};
 
 /// What the poll loop cannot do by itself.
 #[derive(Debug)]
@@ -30,9 +28,6 @@ pub(super) enum Pause {
     End(End),
 }
 
-/// How long a statement that was cancelled for running too long may take to end.
-const OVERDUE_GRACE: Duration = Duration::from_secs(5);
-
 impl Session {
     /// Moves what can be moved, until something must be waited for.
     pub(super) fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<Pause> {
@@ -44,6 +39,9 @@ impl Session {
             let mut moved = false;
             if let Poll::Ready(Err(_)) = self.to_client.poll_drain(&mut self.client, cx) {
                 return Poll::Ready(Pause::End(End::Gone));
+            }
+            if self.to_client.is_empty() {
+                self.note_taken();
             }
             if self.lease.is_some() {
                 match self.poll_backend(cx) {
@@ -71,6 +69,7 @@ impl Session {
                 Poll::Pending => {}
             }
             if !moved {
+                self.note_silence();
                 return Poll::Pending;
             }
         }
@@ -119,6 +118,9 @@ impl Session {
 
     fn poll_frontend(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Pause>> {
         if !self.to_server.is_empty() {
+            return Poll::Pending;
+        }
+        if !self.takes_more() {
             return Poll::Pending;
         }
         match self.stalled {
@@ -186,7 +188,11 @@ impl Session {
         };
         self.thread.scratch.replace(scratch);
         if let Some(lease) = &mut self.lease {
-            lease.set_busy(self.flow.owes());
+            let owes = self.flow.owes();
+            lease.set_busy(owes);
+            if owes {
+                self.note_owed();
+            }
         }
         result
     }
@@ -217,7 +223,7 @@ impl Session {
             lease.release(self.thread.now.get());
         }
         self.undecided.clear();
-        self.signals.set_deadline(None);
+        self.clear_deadlines();
         None
     }
 
@@ -225,8 +231,7 @@ impl Session {
         if !self.signals.poll_any(&mut self.ear, cx) {
             return None;
         }
-        if self.signals.take(Signal::Kill) {
-            let refusal = Refusal::new(Kind::Killed, "terminating connection due to administrator command");
+        if let Some(refusal) = self.ends_at_once() {
             return Some(Pause::End(End::Refused(refusal)));
         }
         if self.signals.take(Signal::Cancel)
@@ -249,60 +254,6 @@ impl Session {
     /// Whether it has a server connection and the turn to use it.
     pub(super) fn is_working(&self) -> bool {
         self.lease.as_ref().is_some_and(|lease| !lease.is_resting())
-    }
-
-    /// Why the session is to end at its next safe point, if it is.
-    pub(super) fn ending(&self) -> Option<Refusal> {
-        if self.signals.is_raised(Signal::Suspended) {
-            return Some(Refusal::new(Kind::OrganizationSuspended, "this organization is suspended"));
-        }
-        if self.signals.is_raised(Signal::Expired) {
-            return Some(Refusal::new(Kind::TokenExpired, "the token of this session has expired"));
-        }
-        if self.signals.is_raised(Signal::Drain) {
-            return Some(Refusal::new(Kind::Draining, "terminating connection: the proxy is shutting down"));
-        }
-        None
-    }
-
-    /// The statement has run longer than its tier allows, and the server's own timeout has not ended it.
-    fn overdue(&mut self) -> Option<Pause> {
-        let now = Instant::now();
-        // The signal may have been meant for what was before.
-        if !self.signals.is_due(now) {
-            return None;
-        }
-        if !self.is_working() && self.lease.is_some() {
-            let message = "terminating connection: it kept a server connection and did nothing with it for too long";
-            return Some(Pause::End(End::Refused(Refusal::new(Kind::IdlePin, message))));
-        }
-        let lease = self.lease.as_mut()?;
-        if !self.flow.owes() && !self.to_client.is_empty() {
-            let message = "terminating connection: it kept a server connection and did not take what it was sent";
-            return Some(Pause::End(End::Refused(Refusal::new(Kind::IdlePin, message))));
-        }
-        if !self.flow.owes() {
-            // The client has asked for answers (Flush) and not ended its batch: nothing runs.
-            self.statement.deadline = None;
-            self.signals.set_deadline(None);
-            return None;
-        }
-        if self.statement.executes > 1 && self.to_client.is_empty() {
-            // The server says only at the end of a batch which of its statements have ended; each has its own time.
-            // Not so for a client that does not take what it is sent.
-            self.statement.executes -= 1;
-            self.begin_deadline();
-            return None;
-        }
-        if !self.statement.overdue {
-            self.statement.overdue = true;
-            lease.cancel();
-            self.statement.deadline = Some(now + OVERDUE_GRACE);
-            self.signals.set_deadline(self.statement.deadline);
-            return None;
-        }
-        let message = format!("the statement ran longer than tier \"{}\" allows", self.tier.name);
-        Some(Pause::End(End::Refused(Refusal::new(Kind::QueryTimeout, message).fatal())))
     }
 }
 

@@ -160,8 +160,7 @@ impl Session {
             return Poll::Ready(Waited::Lease(result));
         }
         if self.signals.poll_any(&mut self.ear, cx) {
-            if self.signals.take(Signal::Kill) {
-                let refusal = Refusal::new(Kind::Killed, "terminating connection due to administrator command");
+            if let Some(refusal) = self.ends_at_once() {
                 return Poll::Ready(Waited::End(End::Refused(refusal)));
             }
             if self.signals.take(Signal::Cancel) {
@@ -266,7 +265,7 @@ impl Session {
                 self.remake_context();
                 self.undecided.clear();
                 lease.told = Some(self.asker.context.clone());
-                self.signals.set_deadline(None);
+                self.clear_deadlines();
                 if self.pin.is_some() {
                     self.lease = Some(lease);
                     self.rest();
@@ -296,24 +295,15 @@ impl Session {
     /// Begins the clock of whatever the server is given to do, unless it runs.
     pub(super) fn begin_clock(&mut self) {
         self.statement.since.get_or_insert(self.thread.now.get());
-        if self.statement.deadline.is_none() {
+        if self.deadlines.statement.is_none() {
             self.begin_deadline();
-        }
-    }
-
-    /// From now on the statement at work has its tier's time; each one of a batch has its own, as it has on the server.
-    pub(super) fn begin_deadline(&mut self) {
-        if !self.statement.overdue {
-            let deadline = self.thread.now.get() + self.tier.query_timeout + super::OVERDUE_AFTER;
-            self.statement.deadline = Some(deadline);
-            self.signals.set_deadline(Some(deadline));
         }
     }
 
     /// Ends the clock of a statement at its ReadyForQuery, and tells the observers.
     pub(super) fn end_statement(&mut self) {
         let ended = std::mem::take(&mut self.statement);
-        self.signals.set_deadline(None);
+        self.end_deadline();
         let Some(since) = ended.since else { return };
         if let Some(org) = &self.org {
             org.statement(&StatementDone {

@@ -16,14 +16,16 @@ pub enum Signal {
     Cancel = 1,
     /// The statement has run longer than its tier allows.
     Overdue = 1 << 1,
-    /// Its token's time is over: end at the next safe point.
+    /// Its token's time is over: take nothing new, and end at the next safe point.
     Expired = 1 << 2,
-    /// The proxy drains: end at the next safe point.
+    /// The proxy drains: take nothing new, and end at the next safe point.
     Drain = 1 << 3,
     /// An operator ends it: now.
     Kill = 1 << 4,
-    /// Its organization may not be served any more: end at the next safe point.
+    /// Its organization may not be served any more: end now.
     Suspended = 1 << 5,
+    /// What was under way when its token expired has had its time: end now.
+    GraceOver = 1 << 6,
 }
 
 /// A session's letter box. Raising a signal wakes the session; signals of one kind are one.
@@ -38,6 +40,8 @@ pub struct Signals {
     deadline_ms: AtomicU64,
     /// When the token expires, in seconds since the epoch; `u64::MAX` for never.
     expires_at: u64,
+    /// How long what is under way then may take.
+    grace_s: u64,
 }
 
 impl Signals {
@@ -50,7 +54,13 @@ impl Signals {
             born: Instant::now(),
             deadline_ms: AtomicU64::new(u64::MAX),
             expires_at,
+            grace_s: 0,
         }
+    }
+
+    /// The same, where what is under way when the token expires may take so many seconds to end.
+    pub fn with_grace(self, grace_s: u64) -> Self {
+        Self { grace_s, ..self }
     }
 
     /// Whose session it is.
@@ -105,13 +115,17 @@ impl Signals {
         now.saturating_duration_since(self.born).as_millis() as u64 >= self.deadline_ms.load(Ordering::Relaxed)
     }
 
-    /// The periodic look from outside: raises [`Signal::Overdue`] and [`Signal::Expired`] when it is time.
+    /// The periodic look from outside: raises [`Signal::Overdue`], [`Signal::Expired`] and
+    /// [`Signal::GraceOver`] when it is time.
     pub fn look_at_clock(&self, now: Instant, unix_s: u64) {
         if self.is_due(now) {
             self.raise(Signal::Overdue);
         }
         if unix_s >= self.expires_at && !self.is_raised(Signal::Expired) {
             self.raise(Signal::Expired);
+        }
+        if unix_s >= self.expires_at.saturating_add(self.grace_s) && !self.is_raised(Signal::GraceOver) {
+            self.raise(Signal::GraceOver);
         }
     }
 }

@@ -100,3 +100,24 @@ async fn a_drain_ends_after_its_timeout_whatever_runs() {
     assert_eq!(within.until_closed().await.first().map(|message| message.brief()).as_deref(), Some("E(57P01)"));
     assert!(program.ended().await.success());
 }
+
+#[tokio::test]
+async fn a_drain_takes_nothing_new_from_who_always_has_statements_under_way() {
+    let plan = Proxy::before(Shard::shared()).option("listen", "drain_timeout_s = 3600");
+    let mut program = Program::serve(&plan).await;
+    let mut raw = log_in(&program).await;
+    let statement = || Wire::new().query("SELECT 1 FROM pg_sleep(0.02)");
+    raw.send(statement().query("SELECT 1").query("SELECT 1").query("SELECT 1")).await;
+    assert!(brief(&raw.until_readies(2).await).ends_with("ZI"));
+    program.signal(Signal::SIGTERM);
+    let mut last = Vec::new();
+    while let Some(message) = raw.message().await {
+        if message.tag == b'Z' {
+            last.clear();
+            raw.send(statement()).await;
+        }
+        last.push(message);
+    }
+    assert_eq!(brief(&last), "ZI E(57P01)");
+    assert!(program.ended().await.success());
+}

@@ -105,10 +105,13 @@ async fn a_client_that_leaves_while_its_context_is_told_leaves_no_connection_in_
     globex.send(Wire::new().query(OF_GLOBEX)).await;
     until("globex is told", async || server.told() == 2).await;
     drop(globex);
-    // Who comes next does not get the connection that waits for globex' confirmation.
+    // Who comes next does not get the connection that waits for globex' confirmation, nor its place before it is closed.
     let mut hooli = proxy.raw("hooli").await;
-    assert_eq!(hooli.query("SELECT 'statement of hooli'").await, "C(SELECT 0) ZI");
+    hooli.send(Wire::new().query("SELECT 'statement of hooli'")).await;
+    let closing = "partywall_pool_server_connections{shard=\"shard_1\",state=\"closing\"} 1";
+    until("it is given up", async || proxy.metrics().await.contains(closing)).await;
     server.let_go();
+    assert_eq!(super::super::support::raw::brief(&hooli.until_ready().await), "C(SELECT 0) ZI");
     assert_nothing_foreign(&server.ran());
     assert!(server.ran().iter().all(|ran| !ran.sql.contains("globex")));
     assert_eq!(server.connections(), 2);

@@ -1,11 +1,15 @@
 //! What a tier allows is what an organization gets: statements at a time, time, result, and its share of a pool.
 
+mod abandoned;
 mod concurrency;
+mod endings;
 mod fairness;
 mod page;
+mod readings;
 mod records;
 mod results;
 mod timeouts;
+mod transactions;
 
 use crate::support::{Proxy, Shard, until};
 

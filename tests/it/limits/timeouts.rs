@@ -9,7 +9,7 @@ async fn one_second(pool_size: usize, concurrent: u32) -> Proxy {
 }
 
 /// A function that catches so many cancels and goes on, as a server whose own time-out does not work.
-async fn deaf_function(name: &str, cancels: u32) {
+pub(super) async fn deaf_function(name: &str, cancels: u32) {
     let sql = format!(
         "CREATE OR REPLACE FUNCTION {name}() RETURNS int LANGUAGE plpgsql AS $$
          BEGIN

@@ -15,19 +15,20 @@ async fn connections_are_opened_kept_and_closed_as_the_settings_say() {
         assert_eq!(raw.query("BEGIN").await, "C(BEGIN) ZT");
         sessions.push(raw);
     }
-    assert_eq!(shard.server_pids("%").await.len(), 6);
+    assert_eq!(shard.server_pids("partywall").await.len(), 6);
     proxy.files().change("partywall.toml", "pool_size = 6", "pool_size = 6\nmin_pool_size = 2");
     for raw in &mut sessions {
         assert_eq!(raw.query("COMMIT").await, "C(COMMIT) ZI");
     }
-    until("idle ones are closed down to the smallest number", async || shard.server_pids("%").await.len() == 2).await;
+    until("idle ones are closed down to the smallest number", async || shard.server_pids("partywall").await.len() == 2)
+        .await;
     // By age: everything that is there now goes, and others take its place.
-    let old = shard.server_pids("%").await;
+    let old = shard.server_pids("partywall").await;
     let long = "server_idle_timeout_s = 600\nserver_lifetime_s = 1";
     proxy.files().change("partywall.toml", "server_idle_timeout_s = 1", long);
     until("old ones have been replaced", async || {
         assert_eq!(sessions[0].query("SELECT 1").await, ONE);
-        let now = shard.server_pids("%").await;
+        let now = shard.server_pids("partywall").await;
         now.len() >= 2 && now.iter().all(|pid| !old.contains(pid))
     })
     .await;
@@ -41,7 +42,7 @@ async fn connections_are_opened_kept_and_closed_as_the_settings_say() {
         raw.query("COMMIT").await;
     }
     proxy.files().change("partywall.toml", "pool_size = 6\nmin_pool_size = 2", "pool_size = 1");
-    until("the pool is smaller", async || shard.server_pids("%").await.len() == 1).await;
+    until("the pool is smaller", async || shard.server_pids("partywall").await.len() == 1).await;
     for raw in sessions.iter_mut().chain(&mut two) {
         assert_eq!(raw.query("SELECT 1").await, ONE, "no session was dropped");
     }
