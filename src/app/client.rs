@@ -126,7 +126,8 @@ fn seat(here: &Here, login: Box<Login>, identity: Identity, tenant: &Tenant) -> 
         let pool = here.pools.get(tenant.shard()).ok_or_else(|| unavailable().fatal())?;
         let limits = snapshots.limits.organization(tenant.org(), tenant.tier());
         let seat = limits.seat()?;
-        let rights = snapshots.guard.load().rights(identity.roles(), identity.permissions());
+        let guard = snapshots.guard.load();
+        let rights = guard.session_rights(identity.roles(), identity.permissions(), identity.is_bare());
         let bounds = session::tier_limits(&seat.limits().tier(), config.pool.idle_transaction_timeout);
         let rights = rights.with_limits(bounds);
         let settings = session::startup_settings(&snapshots.guard.load(), &rights, &parameters);

@@ -8,14 +8,21 @@ use quick_cache::sync::Cache;
 
 use super::claims::Identity;
 
-/// The SHA-256 of a token.
+/// The SHA-256 of a token, and of the database that chose among its organizations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenDigest([u8; 32]);
 
 impl TokenDigest {
-    pub(super) fn of(token: &str) -> Self {
+    pub(super) fn of(token: &str, chosen_by: &str) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        context.update(token.as_bytes());
+        if !chosen_by.is_empty() {
+            // Stands in no token.
+            context.update(&[0]);
+            context.update(chosen_by.as_bytes());
+        }
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+        bytes.copy_from_slice(context.finish().as_ref());
         Self(bytes)
     }
 }

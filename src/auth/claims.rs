@@ -1,4 +1,7 @@
-//! The claims of a verified token, read into an [`Identity`]; whatever is out of bounds refuses the token.
+//! The claims of a verified token, read into an [`Identity`].
+//!
+//! What decides who the session is (organization, user, a project that the operator has mapped) refuses the token where
+//! it is out of bounds. Roles and permissions only ever add rights, so one that cannot be read is left out, and noted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,15 +9,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::error::TokenFault;
+use super::lists::{self, LeftOut};
+use super::path::{self, Found, is_org, walk};
 use crate::config::ClaimNames;
 use crate::ids::{OrgId, TierName, UserId};
 
 /// The longest user, project, tier or `jti`, in bytes.
-const TEXT_BYTES_MAX: usize = 256;
-/// The most roles, and the most permissions.
-const LIST_ENTRIES_MAX: usize = 64;
-/// The longest role or permission, in bytes.
-const LIST_ENTRY_BYTES_MAX: usize = 128;
+pub(super) const TEXT_BYTES_MAX: usize = 256;
 
 /// Who a verified token speaks for. Only a [`super::Verifier`] makes one; cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,33 +24,61 @@ pub struct Identity(Arc<Facts>);
 #[derive(PartialEq, Eq)]
 struct Facts {
     org: OrgId,
+    chosen: bool,
     user: Option<UserId>,
     project: Option<Box<str>>,
     roles: Box<[Box<str>]>,
     permissions: Box<[Box<str>]>,
     tier: Option<TierName>,
     jti: Option<Box<str>>,
+    left_out: Box<[LeftOut]>,
     expires_at: u64,
 }
 
 impl Identity {
     /// Reads the claims of a token whose signature and times are good until `expires_at`.
-    pub(super) fn read(claims: &Map<String, Value>, names: &ClaimNames, expires_at: u64) -> Result<Self, TokenFault> {
+    ///
+    /// Where it names several organizations, `database` chooses among them.
+    pub(super) fn read(
+        claims: &Map<String, Value>,
+        names: &ClaimNames,
+        database: &str,
+        expires_at: u64,
+    ) -> Result<Self, TokenFault> {
+        let Organization { org, chosen } = organization(claims, names, database)?;
+        let mut left_out = Vec::new();
+        let mut list = |path: &str, what| lists::read(claims, path, &org, what, &mut left_out);
+        let (roles, permissions) = (list(&names.roles, "roles"), list(&names.permissions, "permissions"));
+        let default = ClaimNames::default();
+        // A claim of that name that nobody has mapped may be anything: it is not the operator's project or tier.
+        let tier = text(claims, &names.tier, &org, "tier").or_else(|_| leave_out("tier", &mut left_out))?;
+        let project = text(claims, &names.project, &org, "project");
+        let project = match project {
+            Err(_) if names.project == default.project => leave_out("project", &mut left_out)?,
+            project => project?,
+        };
         Ok(Self(Arc::new(Facts {
-            org: organization(claims, names)?,
-            user: text(claims, &names.user, "user")?.map(|user| UserId::new(user.as_str())),
-            project: text(claims, &names.project, "project")?.map(String::into_boxed_str),
-            roles: list(claims, &names.roles, "roles")?,
-            permissions: list(claims, &names.permissions, "permissions")?,
-            tier: text(claims, &names.tier, "tier")?.map(|tier| TierName::new(tier.as_str())),
-            jti: text(claims, "jti", "jti")?.map(String::into_boxed_str),
+            user: text(claims, &names.user, &org, "user")?.map(|user| UserId::new(user.as_str())),
+            project: project.map(String::into_boxed_str),
+            roles,
+            permissions,
+            tier: tier.map(|tier| TierName::new(tier.as_str())),
+            jti: text(claims, "jti", &org, "jti")?.map(String::into_boxed_str),
+            left_out: left_out.into_boxed_slice(),
             expires_at,
+            org,
+            chosen,
         })))
     }
 
     /// The organization.
     pub fn org(&self) -> &OrgId {
         &self.0.org
+    }
+
+    /// Whether the token names several organizations, of which the database's name has chosen this one.
+    pub(super) fn is_chosen(&self) -> bool {
+        self.0.chosen
     }
 
     /// The user, if the token names one; at most 256 bytes without control characters.
@@ -62,7 +91,9 @@ impl Identity {
         self.0.project.as_deref()
     }
 
-    /// The roles, in the token's order, none twice; at most 64 of 128 bytes, without commas or control characters.
+    /// The roles, in the token's order (keys of a map by name), none twice; at most 256 of 256 bytes, without control characters.
+    ///
+    /// They may hold commas: whoever joins them must see to it that one role cannot read as two ([`joined`]).
     pub fn roles(&self) -> &[Box<str>] {
         &self.0.roles
     }
@@ -70,6 +101,17 @@ impl Identity {
     /// The permissions; bounded like the roles.
     pub fn permissions(&self) -> &[Box<str>] {
         &self.0.permissions
+    }
+
+    /// Whether the token says nothing of roles and permissions, not even something that had to be left out.
+    pub fn is_bare(&self) -> bool {
+        let of_rights = |left: &LeftOut| matches!(left.claim, "roles" | "permissions");
+        self.roles().is_empty() && self.permissions().is_empty() && !self.0.left_out.iter().any(of_rights)
+    }
+
+    /// What of the token's claims was left out.
+    pub fn left_out(&self) -> &[LeftOut] {
+        &self.0.left_out
     }
 
     /// The tier that the token asks for, if any; whether it exists and holds is `tenant`'s question.
@@ -96,7 +138,8 @@ impl Identity {
             + one(self.user().map(UserId::as_str))
             + one(self.tier().map(TierName::as_str))
             + one(self.project())
-            + one(self.jti());
+            + one(self.jti())
+            + size_of_val(&*facts.left_out);
         (size_of::<Facts>() + texts + many(&facts.roles) + many(&facts.permissions)) as u64
     }
 }
@@ -107,29 +150,94 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// The organization, alone: what a refused token with a good signature is booked under.
-pub(super) fn organization(claims: &Map<String, Value>, names: &ClaimNames) -> Result<OrgId, TokenFault> {
-    let name = match find(claims, &names.organization) {
-        None | Some(Value::Null) => return Err(TokenFault::NoOrganization),
-        Some(value) => scalar(value).ok_or(TokenFault::BadClaim("organization"))?,
-    };
-    OrgId::new(&name).map_err(TokenFault::BadOrganization)
+/// Roles or permissions as one setting: joined by commas, with `%` and `,` inside a name written as `%25` and `%2C`
+/// (RFC 3986, section 2.1), so that one name never reads as two.
+pub fn joined(list: &[Box<str>]) -> String {
+    let mut text = String::with_capacity(list.iter().map(|entry| entry.len() + 1).sum());
+    for (place, entry) in list.iter().enumerate() {
+        if place > 0 {
+            text.push(',');
+        }
+        for part in entry.chars() {
+            match part {
+                '%' => text.push_str("%25"),
+                ',' => text.push_str("%2C"),
+                plain => text.push(plain),
+            }
+        }
+    }
+    text
 }
 
-/// The claim of that name; a name that starts with `/` is a JSON Pointer (RFC 6901).
-fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
-    let Some(path) = name.strip_prefix('/') else { return claims.get(name) };
-    let (first, rest) = path.split_once('/').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    // RFC 6901, section 4: ~1 first, so that ~01 becomes ~1 and not a slash.
-    let member = claims.get(&first.replace("~1", "/").replace("~0", "~"))?;
-    match rest {
-        None => Some(member),
-        Some(rest) => member.pointer(&format!("/{rest}")),
+/// The organization of a token.
+#[derive(Debug)]
+pub(super) struct Organization {
+    pub(super) org: OrgId,
+    /// The token names others too.
+    pub(super) chosen: bool,
+}
+
+/// The organization, alone: also what a refused token with a good signature is booked under.
+///
+/// It must be exact: one text or number, a list with one, or a map of objects with one key. Where there are several,
+/// `database` must be the name of one of them.
+pub(super) fn organization(
+    claims: &Map<String, Value>,
+    names: &ClaimNames,
+    database: &str,
+) -> Result<Organization, TokenFault> {
+    let mut candidates = Vec::new();
+    let mut fault = None;
+    walk(claims, &names.organization, &|_| false, &mut |found| {
+        if let Err(wrong) = take_candidates(&found, &mut candidates) {
+            fault = Some(wrong);
+        }
+    });
+    if let Some(fault) = fault {
+        return Err(fault);
+    }
+    // Each is kept, good or bad: what cannot be an organization beside one that can leaves it open which is meant.
+    candidates.sort_unstable();
+    candidates.dedup();
+    match &*candidates {
+        [] => Err(TokenFault::NoOrganization),
+        [one] => Ok(Organization { org: OrgId::new(one).map_err(TokenFault::BadOrganization)?, chosen: false }),
+        several => {
+            let wanted = OrgId::new(database).map_err(|_| TokenFault::SeveralOrganizations)?;
+            let held = several.iter().any(|name| is_org(name, &wanted));
+            if held { Ok(Organization { org: wanted, chosen: true }) } else { Err(TokenFault::SeveralOrganizations) }
+        }
     }
 }
 
+fn take_candidates(found: &Found<'_>, candidates: &mut Vec<String>) -> Result<(), TokenFault> {
+    let bad = TokenFault::BadClaim("organization");
+    if let Some(key) = found.key {
+        if lists::holds(found.value) {
+            candidates.push(key.to_owned());
+        }
+        return Ok(());
+    }
+    let unwrapped = found.value.as_str().and_then(path::json_in);
+    match unwrapped.as_ref().unwrap_or(found.value) {
+        Value::Null => (),
+        Value::Array(items) => {
+            for item in items {
+                candidates.push(scalar(item).ok_or(bad)?);
+            }
+        }
+        // Only a map of objects is one of organizations: `{"id": "acme", "name": "…"}` is a record of one, whose keys
+        // mean the same for everybody.
+        Value::Object(members) if !members.is_empty() && members.values().all(Value::is_object) => {
+            candidates.extend(members.keys().cloned());
+        }
+        one => candidates.push(scalar(one).ok_or(bad)?),
+    }
+    Ok(())
+}
+
 /// A text, or a whole number that is not negative (issuers that number their organizations and users).
-fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => number.as_u64().map(|number| number.to_string()),
@@ -137,37 +245,34 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// An optional text. Null and the empty text count as absent.
-fn text(claims: &Map<String, Value>, name: &str, what: &'static str) -> Result<Option<String>, TokenFault> {
-    let text = match find(claims, name) {
-        None | Some(Value::Null) => return Ok(None),
-        Some(value) => scalar(value).ok_or(TokenFault::BadClaim(what))?,
-    };
-    if text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
-        return Err(TokenFault::BadClaim(what));
+/// An optional text. Null and the empty text count as absent; two of them are none.
+fn text(
+    claims: &Map<String, Value>,
+    path: &str,
+    org: &OrgId,
+    what: &'static str,
+) -> Result<Option<String>, TokenFault> {
+    let mut texts: Vec<Option<String>> = Vec::new();
+    walk(claims, path, &|name| is_org(name, org), &mut |found| match (found.key, found.value) {
+        (Some(key), value) if lists::holds(value) => texts.push(Some(key.to_owned())),
+        (Some(_), _) | (None, Value::Null) => (),
+        (None, value) => texts.push(scalar(value)),
+    });
+    let bad = TokenFault::BadClaim(what);
+    match &mut *texts {
+        [] => Ok(None),
+        [text] => {
+            let text = text.take().ok_or(bad)?;
+            if text.len() > TEXT_BYTES_MAX || text.chars().any(char::is_control) {
+                return Err(bad);
+            }
+            Ok((!text.is_empty()).then_some(text))
+        }
+        _ => Err(bad),
     }
-    Ok((!text.is_empty()).then_some(text))
 }
 
-/// A list: an array of texts, or one text with its entries apart by spaces or commas (OAuth's `scope` is such a one).
-fn list(claims: &Map<String, Value>, name: &str, what: &'static str) -> Result<Box<[Box<str>]>, TokenFault> {
-    let bad = TokenFault::BadClaim(what);
-    let entries: Vec<&str> = match find(claims, name) {
-        None | Some(Value::Null) => return Ok(Box::default()),
-        Some(Value::String(text)) => text.split([' ', ',']).collect(),
-        Some(Value::Array(items)) => items.iter().map(|item| item.as_str().ok_or(bad)).collect::<Result<_, _>>()?,
-        Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => return Err(bad),
-    };
-    let mut list: Vec<Box<str>> = Vec::new();
-    for entry in entries.into_iter().filter(|entry| !entry.is_empty()) {
-        // A comma inside one entry would be read as two by whoever gets the list joined.
-        let clean = entry.len() <= LIST_ENTRY_BYTES_MAX && !entry.contains(|c: char| c.is_control() || c == ',');
-        if !clean || list.len() == LIST_ENTRIES_MAX {
-            return Err(bad);
-        }
-        if !list.iter().any(|known| **known == *entry) {
-            list.push(entry.into());
-        }
-    }
-    Ok(list.into_boxed_slice())
+fn leave_out(claim: &'static str, left_out: &mut Vec<LeftOut>) -> Result<Option<String>, TokenFault> {
+    lists::note(left_out, claim, lists::Odd::NotText);
+    Ok(None)
 }

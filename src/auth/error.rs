@@ -55,6 +55,9 @@ pub enum TokenFault {
     /// The organization's claim cannot be an [`OrgId`].
     #[error("the token's organization is not acceptable: {0}")]
     BadOrganization(BadOrgId),
+    /// The token speaks for several organizations, and the database names none of them.
+    #[error("the token names several organizations, and the database's name chooses none of them")]
+    SeveralOrganizations,
     /// A claim has the wrong type, is too long, or has characters that are not allowed.
     #[error("the token's {0} claim is not acceptable")]
     BadClaim(&'static str),
@@ -79,6 +82,7 @@ impl TokenFault {
             Self::Audience => "audience",
             Self::NoOrganization => "no_organization",
             Self::BadOrganization(_) => "bad_organization",
+            Self::SeveralOrganizations => "several_organizations",
             Self::BadClaim(_) => "bad_claim",
         }
     }
@@ -117,9 +121,24 @@ impl TokenError {
         self.fault == TokenFault::UnknownKey
     }
 
-    /// The one sentence that a client hears, whatever is wrong.
+    /// What a client hears: one sentence, whatever is wrong, but for what an honest user can mend and a thief cannot
+    /// learn from.
     pub fn refusal(&self) -> Refusal {
-        Self::unexplained()
+        match self.fault {
+            TokenFault::TooLong => Self::too_long(),
+            TokenFault::SeveralOrganizations => {
+                Refusal::new(Kind::UnknownDatabase, "the token speaks for several organizations")
+                    .with_hint("Connect to the database with the name of one of them.")
+            }
+            _ => Self::unexplained(),
+        }
+    }
+
+    /// The refusal of a token that is too long to be read.
+    pub fn too_long() -> Refusal {
+        let message = format!("the token is longer than {} bytes, the most that is accepted", super::TOKEN_BYTES_MAX);
+        Refusal::new(Kind::InvalidToken, message)
+            .with_hint("Ask for a token with fewer claims: identity providers can leave groups out, or send only those of this application.")
     }
 
     /// The same sentence, where the token was not even looked at.

@@ -4,13 +4,12 @@ use serde_json::Value;
 
 use super::mint::SigningKey;
 use super::{Identity, KeySet, TokenRules, Verifier};
-use crate::config::ClaimNames;
 
 /// An identity with these claims (under the default names); it expires in the year 9999.
 pub(crate) fn identity(mut claims: Value) -> Identity {
     let secret = b"the secret of all the unit tests";
     claims["exp"] = 253_402_300_799_u64.into();
-    let rules = TokenRules { issuer: None, audience: Vec::new(), leeway_s: 0, claims: ClaimNames::default() };
+    let rules = TokenRules::default();
     let token = SigningKey::from_secret(secret).and_then(|key| key.sign(&claims)).expect("a signed token");
     let verifier = Verifier::new(rules, KeySet::from_secret(secret).expect("a secret that is long enough"));
     verifier.verify(&token, 0).expect("claims within bounds")

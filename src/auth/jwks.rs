@@ -1,11 +1,11 @@
 //! JWKS documents (RFC 7517, section 5): their signature keys, and why the others were left out.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use super::algorithm::Algorithm;
 use super::key::{KEY_FILE_BYTES_MAX, KEYS_MAX, Key, KeyError, KeySet};
-use super::token::{algorithm, strict_json};
+use super::token::{BASE64URL, strict_json};
 
 /// The longest `kid`, in bytes.
 const KEY_ID_BYTES_MAX: usize = 256;
@@ -41,7 +41,7 @@ impl KeySet {
             }
         }
         if keys.is_empty() {
-            return Err(KeyError::NoUsableKey);
+            return Err(KeyError::NoUsableKey(left_out));
         }
         Ok(Jwks { keys: Self::from_keys(keys), left_out })
     }
@@ -51,7 +51,7 @@ impl KeySet {
 fn key(member: &Map<String, Value>) -> Result<Key, String> {
     for_signatures(member)?;
     let id = match member.get("kid") {
-        None => None,
+        None | Some(Value::Null) => None,
         Some(Value::String(id)) if id.len() <= KEY_ID_BYTES_MAX => Some(id.as_str()),
         Some(_) => return Err("its kid is not a short text".to_owned()),
     };
@@ -60,6 +60,7 @@ fn key(member: &Map<String, Value>) -> Result<Key, String> {
         "EC" => match text(member, "crv")? {
             "P-256" => Key::from_p256(&point(member, 32)?),
             "P-384" => Key::from_p384(&point(member, 48)?),
+            "P-521" => Key::from_p521(&point(member, 66)?),
             _ => Err(KeyError::Unsupported),
         },
         "OKP" if text(member, "crv")? == "Ed25519" => Key::from_ed25519(&bytes(member, "x")?),
@@ -70,7 +71,7 @@ fn key(member: &Map<String, Value>) -> Result<Key, String> {
         None => Ok(key),
         Some(name) => name
             .as_str()
-            .and_then(algorithm)
+            .and_then(Algorithm::named)
             .and_then(|algorithm| key.only_for(algorithm))
             .ok_or_else(|| "its alg does not suit it".to_owned()),
     }
@@ -102,5 +103,5 @@ fn text<'m>(member: &'m Map<String, Value>, name: &str) -> Result<&'m str, Strin
 }
 
 fn bytes(member: &Map<String, Value>, name: &str) -> Result<Vec<u8>, String> {
-    URL_SAFE_NO_PAD.decode(text(member, name)?).map_err(|_| format!("its {name} is not base64url"))
+    BASE64URL.decode(text(member, name)?).map_err(|_| format!("its {name} is not base64url"))
 }

@@ -3,16 +3,24 @@
 use std::fmt;
 
 use aws_lc_rs::digest;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, ParsedPublicKey,
+    UnparsedPublicKey,
+};
+use base64::Engine as _;
+use jsonwebtoken::{Algorithm as Jose, DecodingKey};
 use x509_parser::asn1_rs::Oid;
 use x509_parser::oid_registry::{
-    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_PKCS1_RSAENCRYPTION, OID_SIG_ED25519,
+    OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521, OID_PKCS1_RSAENCRYPTION,
+    OID_SIG_ED25519,
 };
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::RSAPublicKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
+
+use super::algorithm::Algorithm;
+use super::token::BASE64URL;
 
 /// The largest key file or JWKS document, in bytes.
 pub const KEY_FILE_BYTES_MAX: usize = 64 * 1024;
@@ -25,9 +33,10 @@ const RSA_BITS_MIN: usize = 2048;
 const RSA_BITS_MAX: usize = 8192;
 const RSA_EXPONENT_BYTES_MAX: usize = 4;
 
-const HMAC: [Algorithm; 3] = [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512];
-const RSA: [Algorithm; 6] =
-    [Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256, Algorithm::PS384, Algorithm::PS512];
+const HMAC: [Jose; 3] = [Jose::HS256, Jose::HS384, Jose::HS512];
+const RSA: [Jose; 6] = [Jose::RS256, Jose::RS384, Jose::RS512, Jose::PS256, Jose::PS384, Jose::PS512];
+/// How many keys of an unusable document say why.
+const REASONS_MAX: usize = 8;
 
 /// Why a key cannot be used; nothing of a key in the words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +60,7 @@ pub enum KeyError {
     #[error("it holds a private key; only the public key belongs here (openssl pkey -in … -pubout)")]
     Private,
     /// A kind of key that we do not verify with.
-    #[error("the key is neither RSA, P-256, P-384 nor Ed25519")]
+    #[error("the key is neither RSA, P-256, P-384, P-521 nor Ed25519")]
     Unsupported,
     /// An RSA key outside the sizes that are safe and bearable.
     #[error("the RSA key has {0} bits; {RSA_BITS_MIN} to {RSA_BITS_MAX} are accepted")]
@@ -62,9 +71,28 @@ pub enum KeyError {
     /// Not a JWKS document (RFC 7517, section 5).
     #[error("it is not a JWKS document")]
     NotJwks,
-    /// A JWKS document in which every key had to be left out.
-    #[error("there is no usable signature key in it")]
-    NoUsableKey,
+    /// A JWKS document in which every key had to be left out, with the reason for each.
+    #[error("there is no usable signature key in it{}", reasons(.0))]
+    NoUsableKey(Vec<String>),
+}
+
+/// The reasons for the first keys, and how many more there are.
+fn reasons(left_out: &[String]) -> String {
+    let mut words = if left_out.is_empty() { " (it is empty)".to_owned() } else { ": ".to_owned() };
+    let shown = left_out.len().min(REASONS_MAX);
+    words.push_str(&left_out.iter().take(shown).map(String::as_str).collect::<Vec<_>>().join("; "));
+    if left_out.len() > shown {
+        words.push_str(&format!("; and {} more", left_out.len() - shown));
+    }
+    words
+}
+
+/// What verifies a signature.
+#[derive(Clone)]
+enum Decoding {
+    Known(DecodingKey),
+    /// A point on P-521, which the token library does not know.
+    P521(Box<[u8]>),
 }
 
 /// One key: what verifies, under which algorithms, and the name it goes by.
@@ -72,7 +100,7 @@ pub enum KeyError {
 pub struct Key {
     id: Option<Box<str>>,
     algorithms: Vec<Algorithm>,
-    decoding: DecodingKey,
+    decoding: Decoding,
     fingerprint: [u8; 32],
 }
 
@@ -85,7 +113,7 @@ impl Key {
         if secret.len() < SECRET_BYTES_MIN {
             return Err(KeyError::SecretTooShort(secret.len()));
         }
-        Ok(Self::new(HMAC.to_vec(), DecodingKey::from_secret(secret), &[b"secret", secret]))
+        Ok(Self::known(&HMAC, DecodingKey::from_secret(secret), &[b"secret", secret]))
     }
 
     /// An RSA key by modulus and exponent, big-endian.
@@ -101,19 +129,25 @@ impl Key {
             return Err(KeyError::Damaged);
         }
         let decoding = DecodingKey::from_rsa_raw_components(modulus, exponent);
-        Ok(Self::new(RSA.to_vec(), decoding, &[b"rsa", modulus, exponent]))
+        Ok(Self::known(&RSA, decoding, &[b"rsa", modulus, exponent]))
     }
 
     /// A point on P-256, uncompressed (SEC 1, section 2.3.3).
     pub(super) fn from_p256(point: &[u8]) -> Result<Self, KeyError> {
         ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).map_err(|_| KeyError::Damaged)?;
-        Ok(Self::new(vec![Algorithm::ES256], DecodingKey::from_ec_der(point), &[b"p256", point]))
+        Ok(Self::known(&[Jose::ES256], DecodingKey::from_ec_der(point), &[b"p256", point]))
     }
 
     /// A point on P-384, uncompressed.
     pub(super) fn from_p384(point: &[u8]) -> Result<Self, KeyError> {
         ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).map_err(|_| KeyError::Damaged)?;
-        Ok(Self::new(vec![Algorithm::ES384], DecodingKey::from_ec_der(point), &[b"p384", point]))
+        Ok(Self::known(&[Jose::ES384], DecodingKey::from_ec_der(point), &[b"p384", point]))
+    }
+
+    /// A point on P-521, uncompressed.
+    pub(super) fn from_p521(point: &[u8]) -> Result<Self, KeyError> {
+        ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point).map_err(|_| KeyError::Damaged)?;
+        Ok(Self::new(vec![Algorithm::Es512], Decoding::P521(point.into()), &[b"p521", point]))
     }
 
     /// An Ed25519 public key, 32 bytes (RFC 8032).
@@ -122,7 +156,7 @@ impl Key {
             return Err(KeyError::Damaged);
         }
         ParsedPublicKey::new(&ED25519, point).map_err(|_| KeyError::Damaged)?;
-        Ok(Self::new(vec![Algorithm::EdDSA], DecodingKey::from_ed_der(point), &[b"ed25519", point]))
+        Ok(Self::known(&[Jose::EdDSA], DecodingKey::from_ed_der(point), &[b"ed25519", point]))
     }
 
     fn from_spki(info: &SubjectPublicKeyInfo<'_>) -> Result<Self, KeyError> {
@@ -142,6 +176,7 @@ impl Key {
         match curve {
             Some(curve) if curve == OID_EC_P256 => Self::from_p256(point),
             Some(curve) if curve == OID_NIST_EC_P384 => Self::from_p384(point),
+            Some(curve) if curve == OID_NIST_EC_P521 => Self::from_p521(point),
             Some(_) | None => Err(KeyError::Unsupported),
         }
     }
@@ -154,7 +189,12 @@ impl Key {
         Self::from_rsa(key.modulus, key.exponent)
     }
 
-    fn new(algorithms: Vec<Algorithm>, decoding: DecodingKey, material: &[&[u8]]) -> Self {
+    fn known(algorithms: &[Jose], decoding: DecodingKey, material: &[&[u8]]) -> Self {
+        let algorithms = algorithms.iter().copied().map(Algorithm::Known).collect();
+        Self::new(algorithms, Decoding::Known(decoding), material)
+    }
+
+    fn new(algorithms: Vec<Algorithm>, decoding: Decoding, material: &[&[u8]]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in material {
             context.update(&part.len().to_be_bytes());
@@ -189,8 +229,20 @@ impl Key {
 
     /// Whether `signature` (base64url) over `signed` is by this key, under an algorithm that is this key's own.
     pub(super) fn has_signed(&self, signed: &str, signature: &str, algorithm: Algorithm) -> bool {
-        self.is_for(algorithm)
-            && jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.decoding, algorithm).unwrap_or(false)
+        if !self.is_for(algorithm) {
+            return false;
+        }
+        match (&self.decoding, algorithm) {
+            (Decoding::Known(key), Algorithm::Known(known)) => {
+                // The library takes it without its padding.
+                let signature = signature.trim_end_matches('=');
+                jsonwebtoken::crypto::verify(signature, signed.as_bytes(), key, known).unwrap_or(false)
+            }
+            (Decoding::P521(point), Algorithm::Es512) => BASE64URL.decode(signature).is_ok_and(|signature| {
+                UnparsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point).verify(signed.as_bytes(), &signature).is_ok()
+            }),
+            (Decoding::Known(_) | Decoding::P521(_), _) => false,
+        }
     }
 }
 

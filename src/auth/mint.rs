@@ -1,13 +1,19 @@
 //! Tokens for development, the demo and tests. Nothing that serves clients uses this.
 
 use std::fmt;
+use std::sync::Arc;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey};
+use jsonwebtoken::{Algorithm as Jose, EncodingKey};
 use serde_json::{Map, Value, json};
+use x509_parser::pem::Pem;
 
+use super::algorithm::Algorithm;
 use super::key::{Key, KeyError};
+use super::path;
 use super::verifier::TokenRules;
 
 /// Why no token could be made.
@@ -17,7 +23,9 @@ pub enum MintError {
     #[error(transparent)]
     Secret(#[from] KeyError),
     /// Not a private key that we can sign with.
-    #[error("there is no RSA, P-256, P-384 or Ed25519 private key in it (PKCS#8 PEM; openssl pkcs8 -topk8 -nocrypt)")]
+    #[error(
+        "there is no RSA, P-256, P-384, P-521 or Ed25519 private key in it (PKCS#8 PEM; openssl pkcs8 -topk8 -nocrypt)"
+    )]
     PrivateKey,
     /// The signature could not be made.
     #[error("the token could not be signed")]
@@ -32,30 +40,60 @@ pub enum MintError {
 pub struct SigningKey {
     algorithm: Algorithm,
     id: Option<String>,
-    encoding: EncodingKey,
+    encoding: Encoding,
+}
+
+/// What makes a signature.
+#[derive(Clone)]
+enum Encoding {
+    Known(Jose, EncodingKey),
+    P521(Arc<EcdsaKeyPair>),
+}
+
+impl Encoding {
+    fn sign(&self, signed: &str) -> Option<String> {
+        match self {
+            Self::Known(algorithm, key) => jsonwebtoken::crypto::sign(signed.as_bytes(), key, *algorithm).ok(),
+            Self::P521(key) => {
+                let signature = key.sign(&SystemRandom::new(), signed.as_bytes()).ok()?;
+                Some(URL_SAFE_NO_PAD.encode(signature))
+            }
+        }
+    }
 }
 
 impl SigningKey {
     /// A shared secret; signs with HS256.
     pub fn from_secret(secret: &[u8]) -> Result<Self, MintError> {
         Key::from_secret(secret)?;
-        Ok(Self { algorithm: Algorithm::HS256, id: None, encoding: EncodingKey::from_secret(secret) })
+        Ok(Self::known(Jose::HS256, EncodingKey::from_secret(secret)))
     }
 
-    /// A private key in PEM: RSA signs with RS256, P-256 with ES256, P-384 with ES384, Ed25519 with EdDSA.
+    /// A private key in PEM: RSA signs with RS256, P-256 with ES256, P-384 with ES384, P-521 with ES512, Ed25519 with
+    /// EdDSA.
     pub fn from_pem(pem: &[u8]) -> Result<Self, MintError> {
-        let rsa = EncodingKey::from_rsa_pem(pem).ok().map(|key| (Algorithm::RS256, key));
-        let ed = EncodingKey::from_ed_pem(pem).ok().map(|key| (Algorithm::EdDSA, key));
+        let rsa = EncodingKey::from_rsa_pem(pem).ok().map(|key| (Jose::RS256, key));
+        let ed = EncodingKey::from_ed_pem(pem).ok().map(|key| (Jose::EdDSA, key));
         let ec = EncodingKey::from_ec_pem(pem).ok();
-        let candidates =
-            [rsa, ed, ec.clone().map(|key| (Algorithm::ES256, key)), ec.map(|key| (Algorithm::ES384, key))];
+        let candidates = [rsa, ed, ec.clone().map(|key| (Jose::ES256, key)), ec.map(|key| (Jose::ES384, key))];
         candidates
             .into_iter()
             .flatten()
             // Only a trial signature tells a P-256 key from a P-384 one, and a private key from a public one.
             .find(|(algorithm, key)| jsonwebtoken::crypto::sign(b"trial", key, *algorithm).is_ok())
-            .map(|(algorithm, encoding)| Self { algorithm, id: None, encoding })
+            .map(|(algorithm, encoding)| Self::known(algorithm, encoding))
+            .or_else(|| Self::from_p521(pem))
             .ok_or(MintError::PrivateKey)
+    }
+
+    fn from_p521(pem: &[u8]) -> Option<Self> {
+        let block = Pem::iter_from_buffer(pem).next()?.ok()?;
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P521_SHA512_FIXED_SIGNING, &block.contents).ok()?;
+        Some(Self { algorithm: Algorithm::Es512, id: None, encoding: Encoding::P521(Arc::new(pair)) })
+    }
+
+    fn known(algorithm: Jose, encoding: EncodingKey) -> Self {
+        Self { algorithm: Algorithm::Known(algorithm), id: None, encoding: Encoding::Known(algorithm, encoding) }
     }
 
     /// The same key, naming itself `id` (`kid`) in its tokens.
@@ -66,14 +104,13 @@ impl SigningKey {
 
     /// Signs `claims` as they are.
     pub fn sign(&self, claims: &Value) -> Result<String, MintError> {
-        let mut header = json!({ "alg": format!("{:?}", self.algorithm), "typ": "JWT" });
+        let mut header = json!({ "alg": self.algorithm.name(), "typ": "JWT" });
         if let (Some(id), Some(members)) = (&self.id, header.as_object_mut()) {
             members.insert("kid".to_owned(), id.as_str().into());
         }
         let part = |json: &Value| URL_SAFE_NO_PAD.encode(json.to_string());
         let signed = format!("{}.{}", part(&header), part(claims));
-        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &self.encoding, self.algorithm)
-            .map_err(|_| MintError::Signing)?;
+        let signature = self.encoding.sign(&signed).ok_or(MintError::Signing)?;
         Ok(format!("{signed}.{signature}"))
     }
 
@@ -114,6 +151,9 @@ impl Grant {
         let names = &rules.claims;
         let texts = [(&names.user, &self.user), (&names.project, &self.project), (&names.tier, &self.tier)];
         let lists = [(&names.roles, &self.roles), (&names.permissions, &self.permissions)];
+        let put = |claims: &mut Map<String, Value>, name: &str, value: Value| {
+            path::put(claims, name, &self.org, value).ok_or_else(|| MintError::Claim(name.to_owned()))
+        };
         put(&mut claims, &names.organization, self.org.as_str().into())?;
         for (name, text) in texts {
             if let Some(text) = text {
@@ -134,24 +174,5 @@ impl Grant {
         put(&mut claims, "iat", now.into())?;
         put(&mut claims, "exp", now.saturating_add(self.ttl_s).into())?;
         Ok(claims)
-    }
-}
-
-/// Puts a claim where `name` says: a name, or a JSON Pointer through objects that are made as needed.
-fn put(claims: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), MintError> {
-    let taken = || MintError::Claim(name.to_owned());
-    let path: Vec<String> = match name.strip_prefix('/') {
-        None => vec![name.to_owned()],
-        Some(path) => path.split('/').map(|part| part.replace("~1", "/").replace("~0", "~")).collect(),
-    };
-    let Some((last, objects)) = path.split_last() else { return Err(taken()) };
-    let mut place = claims;
-    for object in objects {
-        let inner = place.entry(object.as_str()).or_insert_with(|| Value::Object(Map::new()));
-        place = inner.as_object_mut().ok_or_else(taken)?;
-    }
-    match place.insert(last.clone(), value) {
-        None => Ok(()),
-        Some(_) => Err(taken()),
     }
 }

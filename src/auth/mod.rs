@@ -3,12 +3,15 @@
 //! Pure: keys come as bytes, the time as `now`. Fetching and re-reading keys is `control`'s work.
 //! What this room does not do: ask whether the organization is known or suspended (`tenant`), or what it may do (`guard`).
 
+mod algorithm;
 mod cache;
 mod claims;
 mod error;
 mod jwks;
 mod key;
+mod lists;
 pub mod mint;
+mod path;
 mod throttle;
 mod token;
 mod verifier;
@@ -19,10 +22,11 @@ pub(crate) mod fixture;
 mod tests;
 
 pub use cache::TokenCache;
-pub use claims::Identity;
+pub use claims::{Identity, joined};
 pub use error::{TokenError, TokenFault};
 pub use jwks::Jwks;
 pub use key::{KEY_FILE_BYTES_MAX, KEYS_MAX, Key, KeyError, KeySet, SECRET_BYTES_MIN};
+pub use lists::{LeftOut, Odd};
 pub use throttle::{Throttle, ThrottleRules};
 pub use verifier::{TokenRules, Verifier};
 

@@ -5,13 +5,21 @@
 use std::fmt;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
+use base64::alphabet;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::TOKEN_BYTES_MAX;
+use super::algorithm::Algorithm;
 use super::error::TokenFault;
+
+/// base64url as tokens are written (RFC 7515, section 2), or with the padding that some issuers add and sign.
+pub(super) const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// A token in its three parts, with the header read.
 pub(super) struct Compact<'t> {
@@ -41,9 +49,10 @@ impl<'t> Compact<'t> {
         if header.contains_key("crit") {
             return Err(TokenFault::CriticalExtension);
         }
-        let algorithm = header.get("alg").and_then(Value::as_str).and_then(algorithm).ok_or(TokenFault::Algorithm)?;
+        let algorithm =
+            header.get("alg").and_then(Value::as_str).and_then(Algorithm::named).ok_or(TokenFault::Algorithm)?;
         let key_id = match header.remove("kid") {
-            None => None,
+            None | Some(Value::Null) => None,
             Some(Value::String(id)) => Some(id),
             Some(_) => return Err(TokenFault::Malformed),
         };
@@ -56,17 +65,9 @@ impl<'t> Compact<'t> {
     }
 }
 
-/// The algorithm of that name (RFC 7518, section 3.1; RFC 8037; RFC 9864), if it is one that we verify.
-pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
-    match name {
-        "Ed25519" => Some(Algorithm::EdDSA),
-        other => other.parse().ok(),
-    }
-}
-
 /// Reads one base64url part as a JSON object.
 fn object(part: &str) -> Result<Map<String, Value>, TokenFault> {
-    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Malformed)?;
+    let json = BASE64URL.decode(part).map_err(|_| TokenFault::Malformed)?;
     match strict_json(&json) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) | Err(_) => Err(TokenFault::Malformed),

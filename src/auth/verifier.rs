@@ -1,7 +1,9 @@
 //! The judge of tokens: signature first, then times, issuer and audience, then the claims.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
 use super::TOKEN_BYTES_MAX;
@@ -9,6 +11,7 @@ use super::cache::{TokenCache, TokenDigest};
 use super::claims::{self, Identity};
 use super::error::{TokenError, TokenFault};
 use super::key::{Key, KeySet};
+use super::lists::{LeftOut, Odd};
 use super::token::Compact;
 use crate::config::{self, ClaimNames};
 
@@ -20,7 +23,7 @@ const TIME_MAX: u64 = 253_402_300_799;
 const CACHE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// What a token must say besides being signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TokenRules {
     /// The `iss` that tokens must have; unchecked when none.
     pub issuer: Option<String>,
@@ -48,12 +51,13 @@ pub struct Verifier {
     rules: TokenRules,
     keys: KeySet,
     cache: TokenCache,
+    told: Mutex<BTreeSet<(&'static str, Odd)>>,
 }
 
 impl Verifier {
     /// A verifier that remembers nothing yet. Without keys it refuses every token.
     pub fn new(rules: TokenRules, keys: KeySet) -> Self {
-        Self { rules, keys, cache: TokenCache::new(CACHE_BYTES_MAX) }
+        Self { rules, keys, cache: TokenCache::new(CACHE_BYTES_MAX), told: Mutex::default() }
     }
 
     /// The keys.
@@ -70,43 +74,61 @@ impl Verifier {
     ///
     /// A token seen before costs a hash; a new one a signature (25 to 70 µs), a hostile one at most 16 of them.
     pub fn verify(&self, token: &str, now: u64) -> Result<Identity, TokenError> {
+        self.verify_for(token, "", now)
+    }
+
+    /// As [`Self::verify`], of a client that asks for `database`: its name chooses among the organizations of a token
+    /// that names several.
+    pub fn verify_for(&self, token: &str, database: &str, now: u64) -> Result<Identity, TokenError> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(TokenFault::TooLong.into());
         }
-        let digest = TokenDigest::of(token);
-        if let Some(identity) = self.cache.get(&digest, now) {
+        if let Some(identity) = self.remembered(token, database, now) {
             return Ok(identity);
         }
-        let identity = self.judge(token, now)?;
-        self.cache.insert(digest, identity.clone());
+        let identity = self.judge(token, database, now)?;
+        let chosen_by = if identity.is_chosen() { database } else { "" };
+        self.cache.insert(TokenDigest::of(token, chosen_by), identity.clone());
         Ok(identity)
     }
 
-    /// Whom `token` speaks for, if it was verified before and still holds; costs a hash.
+    /// Whom `token` speaks for in `database`, if it was verified before and still holds; costs a hash, or two.
     ///
     /// For addresses that are throttled: a neighbour with a good token need not suffer.
-    pub fn remembered(&self, token: &str, now: u64) -> Option<Identity> {
+    pub fn remembered(&self, token: &str, database: &str, now: u64) -> Option<Identity> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;
         }
-        self.cache.get(&TokenDigest::of(token), now)
-    }
-
-    fn judge(&self, token: &str, now: u64) -> Result<Identity, TokenError> {
-        let compact = Compact::parse(token)?;
-        self.check_signature(&compact)?;
-        let claims = compact.claims()?;
-        self.judge_claims(&claims, now).map_err(|fault| {
-            let org = claims::organization(&claims, &self.rules.claims).ok();
-            TokenError::new(fault, org)
+        let known = self.cache.get(&TokenDigest::of(token, ""), now);
+        known.or_else(|| {
+            let chosen = !database.is_empty();
+            chosen.then(|| self.cache.get(&TokenDigest::of(token, database), now)).flatten()
         })
     }
 
-    fn judge_claims(&self, claims: &Map<String, Value>, now: u64) -> Result<Identity, TokenFault> {
+    /// What was left out of `identity` for reasons that were not told since these keys are in force.
+    ///
+    /// Each claim and reason once: thousands of users of one identity provider have the same odd group.
+    pub fn untold(&self, identity: &Identity) -> Vec<LeftOut> {
+        let mut told = self.told.lock();
+        identity.left_out().iter().copied().filter(|left| told.insert((left.claim, left.why))).collect()
+    }
+
+    fn judge(&self, token: &str, database: &str, now: u64) -> Result<Identity, TokenError> {
+        let compact = Compact::parse(token)?;
+        self.check_signature(&compact)?;
+        let claims = compact.claims()?;
+        self.judge_claims(&claims, database, now).map_err(|fault| {
+            let org = claims::organization(&claims, &self.rules.claims, database).ok();
+            TokenError::new(fault, org.map(|organization| organization.org))
+        })
+    }
+
+    fn judge_claims(&self, claims: &Map<String, Value>, database: &str, now: u64) -> Result<Identity, TokenFault> {
         let expires_at = self.check_times(claims, now)?;
         self.check_issuer(claims)?;
         self.check_audience(claims)?;
-        Identity::read(claims, &self.rules.claims, expires_at)
+        Identity::read(claims, &self.rules.claims, database, expires_at)
     }
 
     /// A key with the token's `kid`, else one without a name, else (no `kid`) any: but only for its own algorithms.
@@ -135,14 +157,14 @@ impl Verifier {
 
     /// RFC 7519, sections 4.1.4 to 4.1.6. The answer is `exp` and the leeway.
     fn check_times(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, TokenFault> {
-        let exp = claims.get("exp").ok_or(TokenFault::NoExpiry)?;
+        let exp = present(claims, "exp").ok_or(TokenFault::NoExpiry)?;
         let exp = seconds(exp).filter(|exp| *exp <= TIME_MAX).ok_or(TokenFault::BadTime("exp"))?;
         let expires_at = exp.saturating_add(self.rules.leeway_s);
         if now >= expires_at {
             return Err(TokenFault::Expired);
         }
         for name in ["nbf", "iat"] {
-            let Some(time) = claims.get(name) else { continue };
+            let Some(time) = present(claims, name) else { continue };
             let time = seconds(time).ok_or(TokenFault::BadTime(name))?;
             if time > now.saturating_add(self.rules.leeway_s) {
                 return Err(TokenFault::NotYetValid(name));
@@ -159,16 +181,25 @@ impl Verifier {
     }
 
     /// RFC 7519, section 4.1.3: one text, or an array of them.
+    ///
+    /// A token without any is for the client that it was issued to (RFC 9068, section 2.2 calls it `client_id`, OpenID
+    /// Connect `azp`): Amazon Cognito's access tokens and Clerk's session tokens are such.
     fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenFault> {
         let ours = |value: &Value| value.as_str().is_some_and(|name| self.rules.audience.iter().any(|own| own == name));
-        let meant = match claims.get("aud") {
+        let issued_to = || present(claims, "client_id").or_else(|| present(claims, "azp"));
+        let meant = match present(claims, "aud") {
             _ if self.rules.audience.is_empty() => true,
-            None => false,
+            None => issued_to().is_some_and(ours),
             Some(Value::Array(names)) => names.iter().any(ours),
             Some(one) => ours(one),
         };
         if meant { Ok(()) } else { Err(TokenFault::Audience) }
     }
+}
+
+/// A claim that is there and not null.
+fn present<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
+    claims.get(name).filter(|value| !value.is_null())
 }
 
 impl fmt::Debug for Verifier {

@@ -88,6 +88,17 @@ impl Guard {
         Rights::new(&self.policy, roles, permissions)
     }
 
+    /// As [`Self::rights`], of a session whose token may have said more than could be read (`is_bare` is false): then
+    /// the policy's defaults, which are for tokens that say nothing, are not given.
+    pub fn session_rights<R: AsRef<str>, P: AsRef<str>>(
+        &self,
+        roles: &[R],
+        permissions: &[P],
+        is_bare: bool,
+    ) -> Rights {
+        if is_bare { self.rights(roles, permissions) } else { Rights::named(&self.policy, roles, permissions) }
+    }
+
     /// Judges a text. A verdict says that all of it, or what it says stands in for it ([`Verdict::rewritten`]), may be
     /// sent to the server, but for the changes that the session must handle itself ([`Change::ResetAll`],
     /// [`Change::DiscardAll`]).

@@ -71,10 +71,17 @@ impl Rights {
     /// the entry `verb:*` gives its rights on the relation that the token names. One without a colon is for every
     /// relation.
     pub fn new<R: AsRef<str>, P: AsRef<str>>(policy: &GuardPolicy, roles: &[R], permissions: &[P]) -> Self {
-        let mut rights = Self::default();
         if roles.is_empty() && permissions.is_empty() {
+            let mut rights = Self::default();
             rights.give(&policy.default_rights, "*");
+            return rights.sealed();
         }
+        Self::named(policy, roles, permissions)
+    }
+
+    /// The union of what `roles` and `permissions` give by `policy`; nothing where there are neither.
+    pub(super) fn named<R: AsRef<str>, P: AsRef<str>>(policy: &GuardPolicy, roles: &[R], permissions: &[P]) -> Self {
+        let mut rights = Self::default();
         for role in roles {
             if let Some(given) = policy.roles.get(role.as_ref()) {
                 rights.give(given, "*");

@@ -15,6 +15,7 @@ use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::auth::TokenError;
 use crate::config::PlaintextPasswords;
 use crate::net::{self, ClientStream, tls, tls::ServerTls};
 use crate::refusal::{Kind, Refusal};
@@ -301,6 +302,9 @@ fn ended(error: LineError, line: Line) -> Ended {
         LineError::Deadline => {
             let refusal = Refusal::new(Kind::LoginTimeout, "the login took too long");
             no(Some(line.stream), refusal, "the client was silent or slow")
+        }
+        LineError::Malformed(Malformed::TokenTooLong) => {
+            no(Some(line.stream), TokenError::too_long(), Malformed::TokenTooLong.to_string())
         }
         LineError::Malformed(fault) => {
             let kind = match fault {

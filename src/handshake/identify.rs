@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use crate::auth::{self, Identity, Throttle, TokenError};
+use tracing::warn;
+
+use crate::auth::{self, Identity, Throttle, TokenError, TokenFault};
 use crate::event::Event;
 use crate::ids::OrgId;
 use crate::refusal::Refusal;
@@ -39,29 +41,37 @@ impl From<TokenError> for NotAdmitted {
 
 /// Says for whom `token` speaks at `now` (Unix time, seconds).
 ///
+/// `database` chooses among the organizations of a token that names several.
 /// A token that names an unknown key waits a few seconds for fresher keys. From an address that has failed too often
 /// only tokens are taken that were verified before; who fails often for one organization waits for the answer.
 pub(super) async fn identify(
     token: &Token,
+    database: &str,
     address: IpAddr,
     keys: &KeyRing,
     throttle: &Throttle,
     now: u64,
 ) -> Result<Identity, NotAdmitted> {
-    let verifier = keys.current();
+    let mut verifier = keys.current();
     if let Err(away) = throttle.admit(address, now) {
-        return verifier.remembered(token.expose(), now).ok_or_else(|| throttled(away.as_secs()));
+        return verifier.remembered(token.expose(), database, now).ok_or_else(|| throttled(away.as_secs()));
     }
-    let mut verified = verifier.verify(token.expose(), now);
+    let mut verified = verifier.verify_for(token.expose(), database, now);
     if verified.as_ref().is_err_and(TokenError::wants_refresh) {
         keys.refreshed().await;
-        verified = keys.current().verify(token.expose(), now);
+        verifier = keys.current();
+        verified = verifier.verify_for(token.expose(), database, now);
     }
     match verified {
         Ok(identity) => {
             throttle.succeeded(address);
+            for left_out in verifier.untold(&identity) {
+                warn!(org = %identity.org(), %left_out, "a token's claims were not wholly read; tokens like it are not told of again");
+            }
             Ok(identity)
         }
+        // Nobody has guessed: the signature is right.
+        Err(error) if error.fault() == TokenFault::SeveralOrganizations => Err(error.into()),
         Err(error) => {
             tokio::time::sleep(throttle.failed(address, error.org(), now)).await;
             Err(error.into())
@@ -86,14 +96,13 @@ mod tests {
 
     use crate::auth::mint::SigningKey;
     use crate::auth::{KeySet, ThrottleRules, TokenRules, Verifier};
-    use crate::config::ClaimNames;
     use crate::handshake::keyring::KeyRingControl;
 
     const SECRET: &[u8] = b"a secret that is long enough for HS256";
     const NOW: u64 = 1_700_000_000;
 
     fn verifier(secret: &[u8]) -> Verifier {
-        let rules = TokenRules { issuer: None, audience: vec![], leeway_s: 0, claims: ClaimNames::default() };
+        let rules = TokenRules::default();
         Verifier::new(rules, KeySet::from_secret(secret).unwrap())
     }
 
@@ -117,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn a_good_token_says_who_it_is() {
         let (keys, _control) = ring();
-        let who = identify(&token(SECRET, NOW + 60), address(), &keys, &impatient(), NOW).await.unwrap();
+        let who = identify(&token(SECRET, NOW + 60), "", address(), &keys, &impatient(), NOW).await.unwrap();
         assert_eq!(who.org().as_str(), "org_1");
     }
 
@@ -132,7 +141,7 @@ mod tests {
             (Token::new(String::new()), None),
         ] {
             let throttle = impatient();
-            let no = identify(&bad, address(), &keys, &throttle, NOW).await.unwrap_err();
+            let no = identify(&bad, "", address(), &keys, &throttle, NOW).await.unwrap_err();
             assert_eq!(no.refusal, TokenError::unexplained());
             assert_eq!(no.org.as_ref().map(OrgId::as_str), org);
             assert!(bad.expose().is_empty() || !no.why.contains(bad.expose()));
@@ -147,13 +156,13 @@ mod tests {
         let (keys, _control) = ring();
         let throttle = impatient();
         let (known, unknown) = (token(SECRET, NOW + 60), token(SECRET, NOW + 61));
-        identify(&known, address(), &keys, &throttle, NOW).await.unwrap();
+        identify(&known, "", address(), &keys, &throttle, NOW).await.unwrap();
         throttle.failed(address(), None, NOW);
-        let no = identify(&unknown, address(), &keys, &throttle, NOW).await.unwrap_err();
+        let no = identify(&unknown, "", address(), &keys, &throttle, NOW).await.unwrap_err();
         assert_eq!(no.refusal, TokenError::unexplained());
         assert!(no.why.contains("too many failed logins"), "{}", no.why);
-        assert!(identify(&known, address(), &keys, &throttle, NOW).await.is_ok());
-        assert!(identify(&unknown, IpAddr::from([10, 0, 0, 2]), &keys, &throttle, NOW).await.is_ok());
+        assert!(identify(&known, "", address(), &keys, &throttle, NOW).await.is_ok());
+        assert!(identify(&unknown, "", IpAddr::from([10, 0, 0, 2]), &keys, &throttle, NOW).await.is_ok());
     }
 
     #[tokio::test]
@@ -161,8 +170,8 @@ mod tests {
         let (keys, _control) = ring();
         let throttle = Throttle::new(ThrottleRules { free_failures: 1, ..ThrottleRules::default() });
         for _ in 0..3 {
-            identify(&Token::new("guess".to_owned()), address(), &keys, &throttle, NOW).await.unwrap_err();
-            identify(&token(SECRET, NOW + 60), address(), &keys, &throttle, NOW).await.unwrap();
+            identify(&Token::new("guess".to_owned()), "", address(), &keys, &throttle, NOW).await.unwrap_err();
+            identify(&token(SECRET, NOW + 60), "", address(), &keys, &throttle, NOW).await.unwrap();
         }
     }
 
@@ -181,7 +190,7 @@ mod tests {
                 control.replace(verifier(after));
                 control.answer(question);
             };
-            let (who, ()) = tokio::join!(identify(&fresh, address(), &keys, &throttle, NOW), controlling);
+            let (who, ()) = tokio::join!(identify(&fresh, "", address(), &keys, &throttle, NOW), controlling);
             assert_eq!(who.is_ok(), good);
             assert_eq!(throttle.admit(address(), NOW).is_ok(), good);
         }

@@ -16,8 +16,8 @@ use crate::wire::startup::{Malformed, Opening};
 const GOODBYE: Duration = Duration::from_secs(2);
 /// The same, where there was no place for it.
 const TURNING_AWAY: Duration = Duration::from_millis(250);
-/// How much a refused client may go on saying.
-const UNHEARD_BYTES_MAX: u64 = 64 * 1024;
+/// How much a refused client may go on saying: a token that is too long, say. It is not kept.
+const UNHEARD_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// Why nothing came over the line.
 #[derive(Debug, thiserror::Error)]

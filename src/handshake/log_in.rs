@@ -30,7 +30,8 @@ pub struct Desk<'a> {
 /// # Errors
 /// The token is not accepted, the organization is not admitted, or the deadline is over.
 pub async fn log_in(login: &Login, desk: Desk<'_>, now: u64) -> Result<(Identity, Tenant), NotAdmitted> {
-    let identifying = identify(&login.token, login.peer.ip(), desk.keys, desk.throttle, now);
+    let database = login.parameters.database.as_deref().unwrap_or_default();
+    let identifying = identify(&login.token, database, login.peer.ip(), desk.keys, desk.throttle, now);
     let identity = timeout_at(login.deadline, identifying).await.unwrap_or_else(|_| Err(too_late()))?;
     match admit(&identity, &login.parameters, desk.directory) {
         Ok(tenant) => Ok((identity, tenant)),
@@ -72,7 +73,7 @@ mod tests {
 
     use crate::auth::mint::SigningKey;
     use crate::auth::{KeySet, ThrottleRules, TokenRules, Verifier};
-    use crate::config::{ClaimNames, Config, Sources};
+    use crate::config::{Config, Sources};
     use crate::handshake::Token;
     use crate::net::ClientStream;
     use crate::wire::startup::Protocol;
@@ -90,7 +91,7 @@ mod tests {
     }
 
     fn keys(secret: &[u8]) -> (std::sync::Arc<KeyRing>, super::super::KeyRingControl) {
-        let rules = TokenRules { issuer: None, audience: vec![], leeway_s: 0, claims: ClaimNames::default() };
+        let rules = TokenRules::default();
         KeyRing::new(Verifier::new(rules, KeySet::from_secret(secret).unwrap()))
     }
 

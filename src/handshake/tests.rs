@@ -391,7 +391,6 @@ async fn garbage_is_refused_at_once() {
 
 #[tokio::test]
 async fn only_a_password_is_taken_for_a_password() {
-    let oversized = [b"p", &(TOKEN_BYTES_MAX as u32 + 6).to_be_bytes()[..]].concat();
     for (bytes, words) in [
         (&b"Q\0\0\0\x05\0"[..5], "expected password response, got message type 81"),
         (b"p\xff\xff\xff\xff", "invalid password packet size"),
@@ -399,7 +398,6 @@ async fn only_a_password_is_taken_for_a_password() {
         (b"p\0\0\0\x07a\0b", "invalid password packet size"),
         (b"p\0\0\0\x07a\0\0", "invalid password packet size"),
         (b"p\0\0\0\x06\xff\0", "invalid password packet"),
-        (&oversized, "invalid password packet size"),
     ] {
         let (mut client, greeting) = House::without_tls().visit().await;
         client.write_all(&startup(0)).await.unwrap();
@@ -407,6 +405,21 @@ async fn only_a_password_is_taken_for_a_password() {
         client.write_all(bytes).await.unwrap();
         assert_eq!(hears_no(&mut client).await.1, words);
         assert_eq!(refused(greeting).await, (Kind::ProtocolViolation, words.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_too_long_is_refused_with_the_bound_however_much_of_it_is_sent() {
+    for sent in [5, 20 * 1024, 900 * 1024] {
+        let message = password(&"t".repeat(900 * 1024));
+        let (mut client, greeting) = House::without_tls().visit().await;
+        client.write_all(&startup(0)).await.unwrap();
+        hears(&mut client, ASKS_FOR_PASSWORD).await;
+        client.write_all(&message[..sent]).await.unwrap();
+        let words = "the token is longer than 16384 bytes, the most that is accepted".to_owned();
+        assert_eq!(hears_no(&mut client).await, ("28P01".to_owned(), words), "{sent}");
+        let why = "the token is longer than 16384 bytes".to_owned();
+        assert_eq!(refused(greeting).await, (Kind::InvalidToken, why));
     }
 }
 

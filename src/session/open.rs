@@ -12,7 +12,7 @@ use super::settings::OwnSettings;
 use super::undecided::Undecided;
 use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Running, Session, Signals, Stalled, Thread, tier_limits};
-use crate::auth::Identity;
+use crate::auth::{Identity, joined};
 use crate::context::{Context, Setting, timeout_ms};
 use crate::event::{ClassSet, SessionFacts};
 use crate::guard::TIER_LIMITS;
@@ -80,7 +80,7 @@ impl Opening {
         let Self { thread, pool, facts, identity, seat, signals, client, settings, session_mode, .. } = self;
         let tier = seat.limits().tier();
         let own = OwnSettings::at_start(&settings);
-        let rights = thread.guard.load().rights(identity.roles(), identity.permissions());
+        let rights = thread.guard.load().session_rights(identity.roles(), identity.permissions(), identity.is_bare());
         let rights = rights.with_limits(tier_limits(&tier, thread.idle_transaction_timeout));
         let asker = Asker {
             session: facts.session,
@@ -178,8 +178,8 @@ impl Session {
             Setting::new(names.organization.as_str(), identity.org().as_str()),
             Setting::new(names.user.as_str(), text(identity.user().map(|user| user.as_str()))),
             Setting::new(names.project.as_str(), text(identity.project())),
-            Setting::new(names.roles.as_str(), identity.roles().join(",")),
-            Setting::new(names.permissions.as_str(), identity.permissions().join(",")),
+            Setting::new(names.roles.as_str(), joined(identity.roles())),
+            Setting::new(names.permissions.as_str(), joined(identity.permissions())),
             Setting::new("statement_timeout", timeout_ms(self.tier.query_timeout)),
         ];
         if has_transaction_timeout(&self.pool.parameters()) {

@@ -9,6 +9,8 @@ use std::fmt;
 pub const STARTUP_BYTES_MAX: usize = 10_000;
 /// The longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// The longest password message that is taken for a token that is too long, and not for garbage.
+const PASSWORD_BYTES_MAX: usize = 1 << 20;
 /// The most parameters in one StartupMessage.
 pub const PARAMETERS_MAX: usize = 64;
 /// The longest parameter name, in bytes: twice Postgres's longest identifier and a dot.
@@ -124,7 +126,10 @@ pub enum Malformed {
     /// Another message where the password belongs.
     #[error("expected password response, got message type {0}")]
     NotAPassword(u8),
-    /// A password message longer than a token may be, or shorter than its own end.
+    /// A password message longer than a token may be.
+    #[error("the token is longer than {TOKEN_BYTES_MAX} bytes")]
+    TokenTooLong,
+    /// A password message shorter than its own end, or of a length that no token has.
     #[error("invalid password packet size")]
     PasswordLength,
     /// A password that is not text.
@@ -160,10 +165,12 @@ pub fn password_bytes(header: [u8; 5]) -> Result<usize, Malformed> {
         return Err(Malformed::NotAPassword(type_byte));
     }
     let bytes = u32::from_be_bytes(length) as usize;
-    if !(5..=TOKEN_BYTES_MAX + 5).contains(&bytes) {
-        return Err(Malformed::PasswordLength);
+    match bytes {
+        ..5 => Err(Malformed::PasswordLength),
+        _ if bytes <= TOKEN_BYTES_MAX + 5 => Ok(bytes - 4),
+        _ if bytes <= PASSWORD_BYTES_MAX => Err(Malformed::TokenTooLong),
+        _ => Err(Malformed::PasswordLength),
     }
-    Ok(bytes - 4)
 }
 
 /// Reads the body of the password message: text, one NUL, nothing behind it.
@@ -336,7 +343,9 @@ mod tests {
             password_bytes([type_byte, a, b, c, d])
         };
         assert_eq!(header(b'p', TOKEN_BYTES_MAX as u32 + 5), Ok(TOKEN_BYTES_MAX + 1));
-        assert_eq!(header(b'p', TOKEN_BYTES_MAX as u32 + 6), Err(Malformed::PasswordLength));
+        assert_eq!(header(b'p', TOKEN_BYTES_MAX as u32 + 6), Err(Malformed::TokenTooLong));
+        assert_eq!(header(b'p', PASSWORD_BYTES_MAX as u32), Err(Malformed::TokenTooLong));
+        assert_eq!(header(b'p', PASSWORD_BYTES_MAX as u32 + 1), Err(Malformed::PasswordLength));
         assert_eq!(header(b'p', 4), Err(Malformed::PasswordLength));
         assert_eq!(header(b'p', u32::MAX), Err(Malformed::PasswordLength));
         assert_eq!(header(b'Q', 9), Err(Malformed::NotAPassword(b'Q')));

@@ -7,8 +7,9 @@ use super::*;
 
 #[test]
 fn every_kind_of_private_key_signs_and_its_public_key_verifies_by_pem_certificate_and_jwks() {
-    let others = [&PKCS_ECDSA_P384_SHA384, &PKCS_ED25519].map(|kind| KeyPair::generate_for(kind).unwrap());
-    for pair in [&*RSA, &*P256, &others[0], &others[1]] {
+    let others = [&PKCS_ECDSA_P384_SHA384, &PKCS_ED25519, &PKCS_ECDSA_P521_SHA512]
+        .map(|kind| KeyPair::generate_for(kind).unwrap());
+    for pair in [&*RSA, &*P256, &others[0], &others[1], &others[2]] {
         let token = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap().sign(&claims()).unwrap();
         let certificate = CertificateParams::new(vec!["issuer".to_owned()]).unwrap().self_signed(pair).unwrap();
         let sets = [
@@ -169,13 +170,14 @@ fn a_jwks_document_gives_its_signature_keys_and_says_what_it_left_out() {
     ];
     for one in &bad {
         let document = json!({ "keys": [one] }).to_string();
-        assert_eq!(KeySet::from_jwks(document.as_bytes()).unwrap_err(), KeyError::NoUsableKey, "{one}");
+        let error = KeySet::from_jwks(document.as_bytes()).unwrap_err();
+        assert!(matches!(&error, KeyError::NoUsableKey(left_out) if left_out.len() == 1), "{one}: {error}");
     }
     let mut members = bad.to_vec();
     members.extend([jwk(&P256, "a"), with("key_ops", json!(["verify"])), with("alg", json!("ES256"))]);
     let read = jwks(&members);
     assert_eq!((read.keys.len(), read.left_out.len()), (3, bad.len()));
-    assert_eq!(read.left_out[2], "key 3 of 22: the key is neither RSA, P-256, P-384 nor Ed25519");
+    assert_eq!(read.left_out[2], "key 3 of 22: the key is neither RSA, P-256, P-384, P-521 nor Ed25519");
 }
 
 #[test]
@@ -183,7 +185,7 @@ fn what_is_not_a_jwks_document_is_refused() {
     for garbage in ["", "{}", "[]", "<html>", r#"{"keys":{}}"#, r#"{"keys":[],"keys":[]}"#, "{\"keys\":[]} x"] {
         assert_eq!(KeySet::from_jwks(garbage.as_bytes()).unwrap_err(), KeyError::NotJwks, "{garbage}");
     }
-    assert_eq!(KeySet::from_jwks(br#"{"keys":[]}"#).unwrap_err(), KeyError::NoUsableKey);
+    assert_eq!(KeySet::from_jwks(br#"{"keys":[]}"#).unwrap_err(), KeyError::NoUsableKey(Vec::new()));
     assert_eq!(KeySet::from_jwks(&vec![b' '; KEY_FILE_BYTES_MAX + 1]).unwrap_err(), KeyError::TooLarge);
     let many = json!({ "keys": vec![jwk(&P256, "k"); KEYS_MAX + 1] }).to_string();
     assert_eq!(KeySet::from_jwks(many.as_bytes()).unwrap_err(), KeyError::TooMany);
@@ -225,4 +227,63 @@ fn what_cannot_sign_is_refused() {
         assert_eq!(SigningKey::from_pem(pem.as_bytes()).unwrap_err(), mint::MintError::PrivateKey);
     }
     assert!(matches!(SigningKey::from_secret(b"short"), Err(mint::MintError::Secret(_))));
+}
+
+#[test]
+fn a_jwks_document_without_a_usable_key_says_why_of_each() {
+    let oct = json!({ "kty": "oct", "k": URL_SAFE_NO_PAD.encode(SECRET) });
+    let encryption = json!({ "kty": "RSA", "use": "enc" });
+    let words = |keys: Vec<Value>| KeySet::from_jwks(json!({ "keys": keys }).to_string().as_bytes()).unwrap_err();
+    let error = words(vec![oct.clone(), encryption]).to_string();
+    assert_eq!(
+        error,
+        "there is no usable signature key in it: key 1 of 2: the key is neither RSA, P-256, P-384, P-521 nor Ed25519; \
+         key 2 of 2: it is not for signatures"
+    );
+    assert_eq!(words(vec![]).to_string(), "there is no usable signature key in it (it is empty)");
+    let many = words(vec![oct; KEYS_MAX]).to_string();
+    assert!(many.ends_with("; and 92 more") && many.len() < 1000, "{many}");
+}
+
+#[test]
+fn a_p521_key_verifies_es512_alone_and_no_other_key_does() {
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512).unwrap();
+    let token = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap().sign(&claims()).unwrap();
+    assert!(URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap().starts_with(br#"{"alg":"ES512""#));
+    let own = verifier(jwks(&[jwk(&pair, "k")]).keys);
+    assert!(own.verify(&token, NOW).is_ok());
+    let other = KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512).unwrap();
+    assert_eq!(fault(&verifier(jwks(&[jwk(&other, "k")]).keys), &token), TokenFault::Signature);
+    let p256 = SigningKey::from_pem(P256.serialize_pem().as_bytes()).unwrap().sign(&claims()).unwrap();
+    assert_eq!(fault(&own, &p256), TokenFault::NoKeyForAlgorithm);
+    // The name says ES512, the key is P-256: the key decides.
+    let payload = token.split('.').nth(1).unwrap();
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"ES512"}"#);
+    let renamed = format!("{header}.{payload}.{}", p256.rsplit_once('.').unwrap().1);
+    assert_eq!(fault(&verifier(jwks(&[jwk(&P256, "k")]).keys), &renamed), TokenFault::NoKeyForAlgorithm);
+    let mut wrong = jwk(&pair, "k");
+    wrong["x"] = URL_SAFE_NO_PAD.encode([1; 65]).into();
+    let error = KeySet::from_jwks(json!({ "keys": [wrong] }).to_string().as_bytes()).unwrap_err();
+    assert_eq!(error, KeyError::NoUsableKey(vec!["key 1 of 1: the key is damaged".to_owned()]));
+}
+
+#[test]
+fn a_minted_token_is_read_by_paths_that_branch() {
+    let claims = ClaimNames {
+        organization: "/organization/{key}".to_owned(),
+        roles: "/roles/{key}/{organization}".to_owned(),
+        permissions: "/organization/{organization}/permissions".to_owned(),
+        ..names()
+    };
+    let rules = TokenRules { claims, ..TokenRules::default() };
+    let grant = Grant {
+        org: "acme".to_owned(),
+        roles: vec!["admin".to_owned(), "viewer".to_owned()],
+        permissions: vec!["read:*".to_owned()],
+        ttl_s: 60,
+        ..Grant::default()
+    };
+    let token = SigningKey::from_secret(SECRET).unwrap().mint(&grant, &rules, NOW).unwrap();
+    let identity = Verifier::new(rules, KeySet::from_secret(SECRET).unwrap()).verify(&token, NOW).unwrap();
+    assert_eq!((identity.org().as_str(), identity.roles().len(), identity.permissions().len()), ("acme", 2, 1));
 }

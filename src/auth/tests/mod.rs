@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+use rcgen::{
+    KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256,
+};
 use serde_json::{Value, json};
 
 use super::mint::SigningKey;
@@ -93,9 +95,10 @@ fn fault_of(changes: Value) -> TokenFault {
 fn jwk(key: &KeyPair, id: &str) -> Value {
     let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let raw = key.public_key_raw();
-    if key.algorithm() == &PKCS_ECDSA_P256_SHA256 || key.algorithm() == &PKCS_ECDSA_P384_SHA384 {
+    let curves =
+        [(&PKCS_ECDSA_P256_SHA256, "P-256"), (&PKCS_ECDSA_P384_SHA384, "P-384"), (&PKCS_ECDSA_P521_SHA512, "P-521")];
+    if let Some((_, curve)) = curves.iter().find(|(kind, _)| key.algorithm() == *kind) {
         let (x, y) = raw[1..].split_at(raw.len() / 2);
-        let curve = if x.len() == 32 { "P-256" } else { "P-384" };
         return json!({ "kty": "EC", "crv": curve, "x": b64(x), "y": b64(y), "kid": id, "use": "sig" });
     }
     if key.algorithm() == &PKCS_ED25519 {

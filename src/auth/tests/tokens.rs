@@ -19,7 +19,7 @@ fn a_good_token_becomes_an_identity() {
 #[test]
 fn a_token_without_a_signature_is_refused() {
     let payload = claims().to_string();
-    for alg in ["none", "None", "NONE", "nOnE", "", "HS1", "RSA1_5", "ES512"] {
+    for alg in ["none", "None", "NONE", "nOnE", "", "HS1", "RSA1_5", "ES256K"] {
         let token = signed_raw(&json!({ "alg": alg }).to_string(), payload.as_bytes());
         let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
         for token in [token, unsigned] {
@@ -57,7 +57,8 @@ fn what_is_not_a_token_is_refused() {
         format!(".{good}"),
         format!("{good}.{}", parts[2]),
         format!("{} .{}.{}", parts[0], parts[1], parts[2]),
-        format!("{}=.{}.{}", parts[0], parts[1], parts[2]),
+        format!("{}===.{}.{}", parts[0], parts[1], parts[2]),
+        format!("=.{}.{}", parts[1], parts[2]),
         format!("{}\0.{}.{}", parts[0], parts[1], parts[2]),
         signed_raw("[]", b"{}"),
         signed_raw(header, b"[]"),
@@ -92,12 +93,12 @@ fn a_long_token_is_refused_before_it_is_read() {
 fn a_remembered_token_is_forgotten_when_it_expires_and_when_keys_change() {
     let verifier = secret_verifier();
     let token = signed(&claims());
-    assert_eq!(verifier.remembered(&token, NOW), None);
+    assert_eq!(verifier.remembered(&token, "", NOW), None);
     let identity = verifier.verify(&token, NOW).unwrap();
-    assert_eq!(verifier.remembered(&token, NOW), Some(identity));
+    assert_eq!(verifier.remembered(&token, "", NOW), Some(identity));
     assert!(verifier.verify(&token, NOW + 89).is_ok());
     assert_eq!(verifier.verify(&token, NOW + 90).unwrap_err().fault(), TokenFault::Expired);
-    assert_eq!(verifier.remembered(&token, NOW), None);
+    assert_eq!(verifier.remembered(&token, "", NOW), None);
     let replaced = Verifier::new(verifier.rules().clone(), KeySet::from_secret(&[7; 32]).unwrap());
     assert_eq!(fault(&replaced, &token), TokenFault::Signature);
 }
@@ -156,4 +157,38 @@ proptest::proptest! {
         proptest::prop_assert!(KeySet::from_pem(text.as_bytes()).is_err());
         proptest::prop_assert!(KeySet::from_jwks(&bytes).is_err());
     }
+}
+
+#[test]
+fn parts_in_base64url_with_padding_are_read_where_the_signature_is_over_them() {
+    use base64::engine::general_purpose::URL_SAFE;
+    let key = jsonwebtoken::EncodingKey::from_secret(SECRET);
+    let mut padded = 0;
+    for filler in ["", "x", "xx"] {
+        let payload = URL_SAFE.encode(with(json!({ "filler": filler })).to_string());
+        let signed = format!("{}.{payload}", URL_SAFE.encode(r#"{"alg":"HS256","typ":"JWT"}"#));
+        let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, jsonwebtoken::Algorithm::HS256).unwrap();
+        padded += usize::from(payload.ends_with('='));
+        assert!(secret_verifier().verify(&format!("{signed}.{signature}="), NOW).is_ok(), "{filler}");
+        let stripped = format!("{}.{signature}", signed.replace('=', ""));
+        let changed = stripped != format!("{signed}.{signature}");
+        assert_eq!(secret_verifier().verify(&stripped, NOW).is_err(), changed, "the signature is over what was sent");
+    }
+    assert!(padded > 0);
+    let pair = KeyPair::generate_for(&PKCS_ECDSA_P521_SHA512).unwrap();
+    let token = SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap().sign(&claims()).unwrap();
+    assert!(verifier(jwks(&[jwk(&pair, "k")]).keys).verify(&token, NOW).is_ok());
+}
+
+#[test]
+fn a_null_kid_is_no_kid() {
+    let token = signed_raw(r#"{"alg":"HS256","kid":null}"#, claims().to_string().as_bytes());
+    assert!(secret_verifier().verify(&token, NOW).is_ok());
+}
+
+#[test]
+fn a_client_whose_token_is_too_long_hears_the_bound() {
+    let refusal = secret_verifier().verify(&"x".repeat(TOKEN_BYTES_MAX + 1), NOW).unwrap_err().refusal();
+    assert_eq!((refusal.kind(), refusal.sqlstate()), (Kind::InvalidToken, "28P01"));
+    assert_eq!(refusal.message(), "the token is longer than 16384 bytes, the most that is accepted");
 }
