@@ -1,6 +1,7 @@
 //! The command line: demo, serve, check, policies, token.
 
 mod check;
+mod inspect;
 mod policies;
 mod token;
 
@@ -83,7 +84,7 @@ enum Command {
     /// Put the database's own walls in place: roles, context, row-level security, hardening.
     #[command(subcommand)]
     Policies(policies::PoliciesCommand),
-    /// Make a development token with the first key of the configuration that can sign.
+    /// Make a development token with the first key of the configuration that can sign; `token inspect` looks at one.
     Token(token::TokenArguments),
 }
 
@@ -150,9 +151,14 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             Ok(control_runtime()?.block_on(check::check(&config, json, offline))?)
         }
         Command::Policies(command) => Ok(control_runtime()?.block_on(policies::run(command))?),
-        Command::Token(arguments) => {
-            let token = token::mint(&arguments)?;
-            writeln!(io::stdout(), "{token}")?;
+        Command::Token(token::TokenArguments { command: Some(token::TokenCommand::Inspect(arguments)), .. }) => {
+            Ok(control_runtime()?.block_on(inspect::inspect(arguments))?)
+        }
+        Command::Token(token::TokenArguments { command: None, mint }) => {
+            // clap asks for the rest wherever there is no subcommand.
+            if let Some(arguments) = mint {
+                writeln!(io::stdout(), "{}", token::mint(&arguments)?)?;
+            }
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Each is a newtype over a shared string (or a number), cheap to clone, and checked where it is made.
 
+mod spelling;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -17,6 +19,12 @@ pub enum BadOrgId {
     /// More than [`ORG_ID_BYTES_MAX`] bytes.
     #[error("an organization name may have at most {ORG_ID_BYTES_MAX} bytes")]
     TooLong,
+    /// Not a UUID, where organizations are.
+    #[error("an organization is a UUID here (auth.organization_type)")]
+    NotUuid,
+    /// Not a whole number, where organizations are.
+    #[error("an organization is a whole number of 64 bits here (auth.organization_type)")]
+    NotBigint,
     /// A byte outside the alphabet.
     #[error("an organization name is made of ASCII letters, digits, '-', '_', '.' and ':'")]
     Alphabet,
@@ -45,10 +53,62 @@ impl OrgId {
         Ok(Self(Arc::from(text)))
     }
 
+    /// Checks `text` and makes it an organization's name as a column of type `kind` writes it, so that all spellings that
+    /// the database takes for one are one here.
+    pub fn of_type(text: &str, kind: OrgIdType) -> Result<Self, BadOrgId> {
+        let org = Self::new(text)?;
+        Ok(match kind {
+            OrgIdType::Text => org,
+            OrgIdType::Citext => Self(text.to_ascii_lowercase().into()),
+            OrgIdType::Uuid => Self(spelling::uuid(text).ok_or(BadOrgId::NotUuid)?.into()),
+            OrgIdType::Bigint => {
+                let number = spelling::plain_integer(text).and_then(|number| number.parse::<i64>().ok());
+                Self(number.ok_or(BadOrgId::NotBigint)?.to_string().into())
+            }
+            // 36 characters in that form are hardly ever anything else.
+            OrgIdType::Auto if spelling::is_hyphenated_uuid(text) => Self(text.to_ascii_lowercase().into()),
+            OrgIdType::Auto => org,
+        })
+    }
+
+    /// What all spellings have in common that a column may take for one: the same key, perhaps the same organization.
+    ///
+    /// Where the type of the columns is known, a name is the only spelling of its organization. Where it is not
+    /// (`Auto`), this is as wide as PostgreSQL's `uuid`, number types and `citext` together.
+    pub fn spelling_key(&self, kind: OrgIdType) -> String {
+        match kind {
+            OrgIdType::Auto => spelling::widest(&self.0),
+            OrgIdType::Text | OrgIdType::Citext | OrgIdType::Uuid | OrgIdType::Bigint => self.0.to_string(),
+        }
+    }
+
+    /// Whether a column of a number type or of `uuid` would write this name in another way, so that it may be one of
+    /// several spellings. False where the type of the columns is known.
+    pub fn is_odd_spelling(&self, kind: OrgIdType) -> bool {
+        kind == OrgIdType::Auto && spelling::canonical(&self.0).is_some_and(|canonical| canonical != *self.0)
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The type of the columns that hold organizations: what decides which spellings are one organization.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OrgIdType {
+    /// Not said. A hyphenated UUID is one in upper and lower case; of what could be several spellings of one number or
+    /// UUID only the usual one is admitted.
+    #[default]
+    Auto,
+    /// `text`, `varchar`: every byte counts.
+    Text,
+    /// `citext`, or a collation that does not tell cases apart.
+    Citext,
+    /// `uuid`.
+    Uuid,
+    /// `smallint`, `integer`, `bigint`, or `numeric` with whole numbers.
+    Bigint,
 }
 
 impl fmt::Display for OrgId {

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::error::TokenFault;
 use super::lists::{self, LeftOut};
 use super::path::{self, Found, is_org, walk};
+use super::verifier::TokenRules;
 use crate::config::ClaimNames;
 use crate::ids::{OrgId, TierName, UserId};
 
@@ -41,29 +42,32 @@ impl Identity {
     /// Where it names several organizations, `database` chooses among them.
     pub(super) fn read(
         claims: &Map<String, Value>,
-        names: &ClaimNames,
+        rules: &TokenRules,
         database: &str,
         expires_at: u64,
     ) -> Result<Self, TokenFault> {
-        let Organization { org, chosen } = organization(claims, names, database)?;
+        let (names, kind) = (&rules.claims, rules.organization_type);
+        let Organization { org, chosen } = organization(claims, rules, database)?;
+        let same_org = |name: &str| is_org(name, &org, kind);
+        let text = |path: &str, what| text(claims, path, &same_org, what);
         let mut left_out = Vec::new();
-        let mut list = |path: &str, what| lists::read(claims, path, &org, what, &mut left_out);
+        let mut list = |path: &str, what| lists::read(claims, path, &same_org, what, &mut left_out);
         let (roles, permissions) = (list(&names.roles, "roles"), list(&names.permissions, "permissions"));
         let default = ClaimNames::default();
         // A claim of that name that nobody has mapped may be anything: it is not the operator's project or tier.
-        let tier = text(claims, &names.tier, &org, "tier").or_else(|_| leave_out("tier", &mut left_out))?;
-        let project = text(claims, &names.project, &org, "project");
+        let tier = text(&names.tier, "tier").or_else(|_| leave_out("tier", &mut left_out))?;
+        let project = text(&names.project, "project");
         let project = match project {
             Err(_) if names.project == default.project => leave_out("project", &mut left_out)?,
             project => project?,
         };
         Ok(Self(Arc::new(Facts {
-            user: text(claims, &names.user, &org, "user")?.map(|user| UserId::new(user.as_str())),
+            user: text(&names.user, "user")?.map(|user| UserId::new(user.as_str())),
             project: project.map(String::into_boxed_str),
             roles,
             permissions,
             tier: tier.map(|tier| TierName::new(tier.as_str())),
-            jti: text(claims, "jti", &org, "jti")?.map(String::into_boxed_str),
+            jti: text("jti", "jti")?.map(String::into_boxed_str),
             left_out: left_out.into_boxed_slice(),
             expires_at,
             org,
@@ -71,7 +75,7 @@ impl Identity {
         })))
     }
 
-    /// The organization.
+    /// The organization, as its column writes it (`auth.organization_type`).
     pub fn org(&self) -> &OrgId {
         &self.0.org
     }
@@ -183,12 +187,13 @@ pub(super) struct Organization {
 /// `database` must be the name of one of them.
 pub(super) fn organization(
     claims: &Map<String, Value>,
-    names: &ClaimNames,
+    rules: &TokenRules,
     database: &str,
 ) -> Result<Organization, TokenFault> {
+    let kind = rules.organization_type;
     let mut candidates = Vec::new();
     let mut fault = None;
-    walk(claims, &names.organization, &|_| false, &mut |found| {
+    walk(claims, &rules.claims.organization, &|_| false, &mut |found| {
         if let Err(wrong) = take_candidates(&found, &mut candidates) {
             fault = Some(wrong);
         }
@@ -197,14 +202,19 @@ pub(super) fn organization(
         return Err(fault);
     }
     // Each is kept, good or bad: what cannot be an organization beside one that can leaves it open which is meant.
-    candidates.sort_unstable();
-    candidates.dedup();
-    match &*candidates {
+    let mut read: Vec<_> = candidates.iter().map(|name| OrgId::of_type(name, kind).map_err(|_| name)).collect();
+    read.sort_unstable();
+    read.dedup();
+    match &*read {
         [] => Err(TokenFault::NoOrganization),
-        [one] => Ok(Organization { org: OrgId::new(one).map_err(TokenFault::BadOrganization)?, chosen: false }),
+        [Ok(org)] => Ok(Organization { org: org.clone(), chosen: false }),
+        [Err(name)] => {
+            let wrong = OrgId::of_type(name, kind).err();
+            Err(wrong.map_or(TokenFault::NoOrganization, TokenFault::BadOrganization))
+        }
         several => {
-            let wanted = OrgId::new(database).map_err(|_| TokenFault::SeveralOrganizations)?;
-            let held = several.iter().any(|name| is_org(name, &wanted));
+            let wanted = OrgId::of_type(database, kind).map_err(|_| TokenFault::SeveralOrganizations)?;
+            let held = several.contains(&Ok(wanted.clone()));
             if held { Ok(Organization { org: wanted, chosen: true }) } else { Err(TokenFault::SeveralOrganizations) }
         }
     }
@@ -249,11 +259,11 @@ pub(super) fn scalar(value: &Value) -> Option<String> {
 fn text(
     claims: &Map<String, Value>,
     path: &str,
-    org: &OrgId,
+    same_org: &dyn Fn(&str) -> bool,
     what: &'static str,
 ) -> Result<Option<String>, TokenFault> {
     let mut texts: Vec<Option<String>> = Vec::new();
-    walk(claims, path, &|name| is_org(name, org), &mut |found| match (found.key, found.value) {
+    walk(claims, path, same_org, &mut |found| match (found.key, found.value) {
         (Some(key), value) if lists::holds(value) => texts.push(Some(key.to_owned())),
         (Some(_), _) | (None, Value::Null) => (),
         (None, value) => texts.push(scalar(value)),

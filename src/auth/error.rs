@@ -55,6 +55,9 @@ pub enum TokenFault {
     /// The organization's claim cannot be an [`OrgId`].
     #[error("the token's organization is not acceptable: {0}")]
     BadOrganization(BadOrgId),
+    /// The key that signed it is bound to other organizations.
+    #[error("the token's key may not speak for the token's organization")]
+    ForeignOrganization,
     /// The token speaks for several organizations, and the database names none of them.
     #[error("the token names several organizations, and the database's name chooses none of them")]
     SeveralOrganizations,
@@ -82,6 +85,7 @@ impl TokenFault {
             Self::Audience => "audience",
             Self::NoOrganization => "no_organization",
             Self::BadOrganization(_) => "bad_organization",
+            Self::ForeignOrganization => "foreign_organization",
             Self::SeveralOrganizations => "several_organizations",
             Self::BadClaim(_) => "bad_claim",
         }
@@ -134,10 +138,11 @@ impl TokenError {
         }
     }
 
-    /// The refusal of a token that is too long to be read.
+    /// The refusal of a token that is too long to be read: PostgreSQL too takes a password that is too long for a breach
+    /// of the protocol (08P01).
     pub fn too_long() -> Refusal {
         let message = format!("the token is longer than {} bytes, the most that is accepted", super::TOKEN_BYTES_MAX);
-        Refusal::new(Kind::InvalidToken, message)
+        Refusal::new(Kind::ProtocolViolation, message)
             .with_hint("Ask for a token with fewer claims: identity providers can leave groups out, or send only those of this application.")
     }
 

@@ -1,6 +1,7 @@
 //! Keys that verify tokens, and sets of them; the key decides which algorithms it verifies, never the token.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use aws_lc_rs::signature::{
@@ -21,6 +22,7 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::algorithm::Algorithm;
 use super::token::BASE64URL;
+use crate::config::KeyBounds;
 
 /// The largest key file or JWKS document, in bytes.
 pub const KEY_FILE_BYTES_MAX: usize = 64 * 1024;
@@ -102,6 +104,8 @@ pub struct Key {
     algorithms: Vec<Algorithm>,
     decoding: Decoding,
     fingerprint: [u8; 32],
+    bounds: Arc<KeyBounds>,
+    source: usize,
 }
 
 impl Key {
@@ -202,7 +206,7 @@ impl Key {
         }
         let mut fingerprint = [0; 32];
         fingerprint.copy_from_slice(context.finish().as_ref());
-        Self { id: None, algorithms, decoding, fingerprint }
+        Self { id: None, algorithms, decoding, fingerprint, bounds: Arc::default(), source: 0 }
     }
 
     /// The same key, known by `id`.
@@ -220,6 +224,16 @@ impl Key {
     /// The name it goes by (`kid`), where its source gave it one.
     pub fn id(&self) -> Option<&str> {
         self.id.as_deref()
+    }
+
+    /// For whom it may speak.
+    pub fn bounds(&self) -> &KeyBounds {
+        &self.bounds
+    }
+
+    /// Which of the sources of a set it comes from.
+    pub(super) fn source(&self) -> usize {
+        self.source
     }
 
     /// Whether this key is one for `algorithm`.
@@ -291,6 +305,18 @@ impl KeySet {
     }
 
     pub(super) fn from_keys(keys: Vec<Key>) -> Self {
+        Self { keys }
+    }
+
+    /// All keys of `sets`, in their order, each with the bounds of its set.
+    ///
+    /// The bounds are the operator's: nothing that a source says of its own keys can change them.
+    pub fn join_bound<'a>(sets: impl IntoIterator<Item = (&'a Self, &'a KeyBounds)>) -> Self {
+        let mut keys = Vec::new();
+        for (source, (set, bounds)) in sets.into_iter().enumerate() {
+            let bounds = Arc::new(bounds.clone());
+            keys.extend(set.keys.iter().map(|key| Key { bounds: Arc::clone(&bounds), source, ..key.clone() }));
+        }
         Self { keys }
     }
 

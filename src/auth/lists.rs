@@ -4,8 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::path::{self, is_org, walk};
-use crate::ids::OrgId;
+use super::path::{self, walk};
 
 /// The most roles, and the most permissions. Entra ID writes up to 200 groups into a token.
 const ENTRIES_MAX: usize = 256;
@@ -71,12 +70,12 @@ pub(super) fn holds(value: &Value) -> bool {
 pub(super) fn read(
     claims: &Map<String, Value>,
     claim_path: &str,
-    org: &OrgId,
+    same_org: &dyn Fn(&str) -> bool,
     claim: &'static str,
     left_out: &mut Vec<LeftOut>,
 ) -> Box<[Box<str>]> {
     let mut list = List { entries: Vec::new(), claim, left_out };
-    walk(claims, claim_path, &|name| is_org(name, org), &mut |found| match found.key {
+    walk(claims, claim_path, same_org, &mut |found| match found.key {
         Some(key) => list.member(key, found.value),
         None => list.value(found.value, true),
     });

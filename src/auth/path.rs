@@ -8,14 +8,14 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::token::strict_json;
-use crate::ids::OrgId;
+use crate::ids::{OrgId, OrgIdType};
 
 /// The segment for every member or element.
 const EVERY: &str = "*";
 /// The segment for every member, whose name is the value.
 const KEY: &str = "{key}";
 /// The segment for the member that is named as the organization.
-pub(super) const ORGANIZATION: &str = "{organization}";
+const ORGANIZATION: &str = "{organization}";
 /// How often one claim may hold JSON as text within JSON as text.
 const UNWRAPS_MAX: u32 = 2;
 
@@ -111,8 +111,8 @@ pub(super) fn json_in(text: &str) -> Option<Value> {
 }
 
 /// Whether `name`, a member's, is the organization `org`.
-pub(super) fn is_org(name: &str, org: &OrgId) -> bool {
-    OrgId::new(name).is_ok_and(|other| other == *org)
+pub(super) fn is_org(name: &str, org: &OrgId, kind: OrgIdType) -> bool {
+    OrgId::of_type(name, kind).is_ok_and(|other| other == *org)
 }
 
 /// RFC 6901, section 4: ~1 first, so that ~01 becomes ~1 and not a slash.

@@ -65,6 +65,38 @@ impl<'t> Compact<'t> {
     }
 }
 
+/// What a token says of itself, believed by nobody: for people who want to know why it was refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// The algorithm (`alg`).
+    pub algorithm: Option<String>,
+    /// The key (`kid`).
+    pub key_id: Option<String>,
+    /// The issuer (`iss`).
+    pub issuer: Option<String>,
+    /// The audience (`aud`, else `client_id` or `azp`), as JSON where it is no text.
+    pub audience: Option<String>,
+}
+
+impl Outline {
+    /// The outline of a token that has the form of one.
+    pub fn of(token: &str) -> Option<Self> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return None;
+        }
+        let (header, rest) = token.split_once('.')?;
+        let (header, claims) = (object(header).ok()?, object(rest.split_once('.')?.0).ok()?);
+        let text = |members: &Map<String, Value>, name: &str| match members.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text.clone()),
+            Some(other) => Some(other.to_string()),
+        };
+        let audience = ["aud", "client_id", "azp"].iter().find_map(|name| text(&claims, name));
+        let (algorithm, key_id) = (text(&header, "alg"), text(&header, "kid"));
+        Some(Self { algorithm, key_id, issuer: text(&claims, "iss"), audience })
+    }
+}
+
 /// Reads one base64url part as a JSON object.
 fn object(part: &str) -> Result<Map<String, Value>, TokenFault> {
     let json = BASE64URL.decode(part).map_err(|_| TokenFault::Malformed)?;

@@ -1,6 +1,6 @@
 //! The judge of tokens: signature first, then times, issuer and audience, then the claims.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use super::key::{Key, KeySet};
 use super::lists::{LeftOut, Odd};
 use super::token::Compact;
 use crate::config::{self, ClaimNames};
+use crate::ids::{OrgId, OrgIdType};
 
 /// The most keys that are tried for one token: what a hostile token may cost.
 const TRIES_MAX: usize = 16;
@@ -33,6 +34,8 @@ pub struct TokenRules {
     pub leeway_s: u64,
     /// Which claims carry what.
     pub claims: ClaimNames,
+    /// How the databases compare organizations.
+    pub organization_type: OrgIdType,
 }
 
 impl From<&config::Auth> for TokenRules {
@@ -42,6 +45,7 @@ impl From<&config::Auth> for TokenRules {
             audience: auth.audience.clone(),
             leeway_s: auth.leeway.as_secs(),
             claims: auth.claims.clone(),
+            organization_type: auth.organization_type,
         }
     }
 }
@@ -50,6 +54,8 @@ impl From<&config::Auth> for TokenRules {
 pub struct Verifier {
     rules: TokenRules,
     keys: KeySet,
+    /// Some keys are of one issuer alone.
+    has_issuers: bool,
     cache: TokenCache,
     told: Mutex<BTreeSet<(&'static str, Odd)>>,
 }
@@ -57,7 +63,8 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier that remembers nothing yet. Without keys it refuses every token.
     pub fn new(rules: TokenRules, keys: KeySet) -> Self {
-        Self { rules, keys, cache: TokenCache::new(CACHE_BYTES_MAX), told: Mutex::default() }
+        let has_issuers = keys.keys().iter().any(|key| key.bounds().issuer.is_some());
+        Self { rules, keys, has_issuers, cache: TokenCache::new(CACHE_BYTES_MAX), told: Mutex::default() }
     }
 
     /// The keys.
@@ -116,43 +123,88 @@ impl Verifier {
 
     fn judge(&self, token: &str, database: &str, now: u64) -> Result<Identity, TokenError> {
         let compact = Compact::parse(token)?;
-        self.check_signature(&compact)?;
-        let claims = compact.claims()?;
-        self.judge_claims(&claims, database, now).map_err(|fault| {
-            let org = claims::organization(&claims, &self.rules.claims, database).ok();
-            TokenError::new(fault, org.map(|organization| organization.org))
-        })
+        // Not believed yet: it only chooses among the keys, each of which may speak for its own issuer alone.
+        let claimed = if self.has_issuers { Some(compact.claims()?) } else { None };
+        let issuer = claimed.as_ref().map(|claims| claims.get("iss").and_then(Value::as_str));
+        let mut claims = None;
+        let mut refused = None;
+        let candidates = self.candidates(&compact, issuer)?;
+        for key in candidates.keys {
+            if !key.has_signed(compact.signed, compact.signature, compact.algorithm) {
+                continue;
+            }
+            let claims: &Map<String, Value> = match &mut claims {
+                Some(claims) => claims,
+                none => none.insert(compact.claims()?),
+            };
+            match self.judge_claims(claims, key, database, now) {
+                Ok(identity) => return Ok(identity),
+                Err(fault) => _ = refused.get_or_insert(self.booked(fault, claims, key, database)),
+            }
+        }
+        // A fresher key set may have the key.
+        let unsigned = if candidates.unknown { TokenFault::UnknownKey } else { TokenFault::Signature };
+        Err(refused.unwrap_or_else(|| unsigned.into()))
     }
 
-    fn judge_claims(&self, claims: &Map<String, Value>, database: &str, now: u64) -> Result<Identity, TokenFault> {
+    fn judge_claims(
+        &self,
+        claims: &Map<String, Value>,
+        key: &Key,
+        database: &str,
+        now: u64,
+    ) -> Result<Identity, TokenFault> {
         let expires_at = self.check_times(claims, now)?;
-        self.check_issuer(claims)?;
-        self.check_audience(claims)?;
-        Identity::read(claims, &self.rules.claims, database, expires_at)
+        self.check_issuer(claims, key)?;
+        self.check_audience(claims, key)?;
+        let identity = Identity::read(claims, &self.rules, database, expires_at)?;
+        if may_speak_for(key, identity.org()) { Ok(identity) } else { Err(TokenFault::ForeignOrganization) }
     }
 
-    /// A key with the token's `kid`, else one without a name, else (no `kid`) any: but only for its own algorithms.
-    fn check_signature(&self, compact: &Compact<'_>) -> Result<(), TokenFault> {
+    /// A fault, booked under the organization that the token names, where its key may speak for that one: nobody makes
+    /// another organization's logins slow, or its audit trail long.
+    fn booked(&self, fault: TokenFault, claims: &Map<String, Value>, key: &Key, database: &str) -> TokenError {
+        let org = claims::organization(claims, &self.rules, database).ok().map(|organization| organization.org);
+        TokenError::new(fault, org.filter(|org| may_speak_for(key, org)))
+    }
+
+    /// The keys that may have signed: with the token's `kid`, else those without a name, else (no `kid`) any; but only
+    /// for their own algorithms, and for their own issuer.
+    ///
+    /// At most 16, in turn from each source: no source can fill its set so that another's keys are never tried.
+    fn candidates(&self, compact: &Compact<'_>, issuer: Option<Option<&str>>) -> Result<Candidates<'_>, TokenFault> {
+        let issuers_own = |key: &&Key| match (&key.bounds().issuer, issuer) {
+            (Some(own), Some(claimed)) => claimed == Some(own),
+            (Some(_), None) | (None, _) => true,
+        };
+        let keys: Vec<&Key> = self.keys.keys().iter().filter(issuers_own).collect();
+        if keys.is_empty() && !self.keys.is_empty() {
+            return Err(TokenFault::Issuer);
+        }
         let key_id = compact.key_id.as_deref();
-        let known = key_id.is_some_and(|id| self.keys.keys().iter().any(|key| key.id() == Some(id)));
-        let may_have_signed = |key: &&Key| match key_id {
+        let known = key_id.is_some_and(|id| keys.iter().any(|key| key.id() == Some(id)));
+        let may_have_signed = |key: &&&Key| match key_id {
             None => true,
             Some(_) if known => key.id() == key_id,
             Some(_) => key.id().is_none(),
         };
-        let mut tries = 0;
-        let candidates = self.keys.keys().iter().filter(may_have_signed).filter(|key| key.is_for(compact.algorithm));
-        for key in candidates.take(TRIES_MAX) {
-            tries += 1;
-            if key.has_signed(compact.signed, compact.signature, compact.algorithm) {
-                return Ok(());
-            }
+        let named = keys.iter().filter(may_have_signed).filter(|key| key.is_for(compact.algorithm));
+        let mut of_source: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut ranked: Vec<(usize, &Key)> = named
+            .map(|key| {
+                let rank = of_source.entry(key.source()).or_default();
+                *rank += 1;
+                (*rank, *key)
+            })
+            .collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        ranked.truncate(TRIES_MAX);
+        let unknown = key_id.is_some() && !known;
+        match (unknown, ranked.is_empty()) {
+            (true, true) => Err(TokenFault::UnknownKey),
+            (false, true) => Err(TokenFault::NoKeyForAlgorithm),
+            (_, false) => Ok(Candidates { keys: ranked.into_iter().map(|(_, key)| key).collect(), unknown }),
         }
-        Err(match (key_id, tries) {
-            (Some(_), _) if !known => TokenFault::UnknownKey,
-            (_, 0) => TokenFault::NoKeyForAlgorithm,
-            (_, _) => TokenFault::Signature,
-        })
     }
 
     /// RFC 7519, sections 4.1.4 to 4.1.6. The answer is `exp` and the leeway.
@@ -173,8 +225,9 @@ impl Verifier {
         Ok(expires_at)
     }
 
-    fn check_issuer(&self, claims: &Map<String, Value>) -> Result<(), TokenFault> {
-        match &self.rules.issuer {
+    /// The key's own issuer, else that of all.
+    fn check_issuer(&self, claims: &Map<String, Value>, key: &Key) -> Result<(), TokenFault> {
+        match key.bounds().issuer.as_ref().or(self.rules.issuer.as_ref()) {
             Some(issuer) if claims.get("iss").and_then(Value::as_str) != Some(issuer) => Err(TokenFault::Issuer),
             Some(_) | None => Ok(()),
         }
@@ -184,17 +237,31 @@ impl Verifier {
     ///
     /// A token without any is for the client that it was issued to (RFC 9068, section 2.2 calls it `client_id`, OpenID
     /// Connect `azp`): Amazon Cognito's access tokens and Clerk's session tokens are such.
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenFault> {
-        let ours = |value: &Value| value.as_str().is_some_and(|name| self.rules.audience.iter().any(|own| own == name));
+    fn check_audience(&self, claims: &Map<String, Value>, key: &Key) -> Result<(), TokenFault> {
+        let own = &key.bounds().audience;
+        let audience = if own.is_empty() { &self.rules.audience } else { own };
+        let ours = |value: &Value| value.as_str().is_some_and(|name| audience.iter().any(|own| own == name));
         let issued_to = || present(claims, "client_id").or_else(|| present(claims, "azp"));
         let meant = match present(claims, "aud") {
-            _ if self.rules.audience.is_empty() => true,
+            _ if audience.is_empty() => true,
             None => issued_to().is_some_and(ours),
             Some(Value::Array(names)) => names.iter().any(ours),
             Some(one) => ours(one),
         };
         if meant { Ok(()) } else { Err(TokenFault::Audience) }
     }
+}
+
+/// The keys that may have signed a token.
+struct Candidates<'k> {
+    keys: Vec<&'k Key>,
+    /// The token names a key that none of them is called.
+    unknown: bool,
+}
+
+/// Whether a key's bounds hold `org`.
+fn may_speak_for(key: &Key, org: &OrgId) -> bool {
+    key.bounds().organizations.as_ref().is_none_or(|organizations| organizations.contains(org))
 }
 
 /// A claim that is there and not null.

@@ -1,19 +1,41 @@
-//! `partywall token`: a token for development and trials, signed with a key at hand.
+//! `partywall token`: a token for development and trials, signed with a key at hand; `inspect` looks at one.
 
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::auth::TokenRules;
 use crate::auth::mint::{Grant, MintError, SigningKey};
 use crate::config::{Config, Faults, KeySource};
+use crate::control::keys::KeyFaults;
 use crate::control::{self, SecretError};
+
+use super::inspect::InspectArguments;
+
+/// Make a token, or look at one.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(super) struct TokenArguments {
+    #[command(subcommand)]
+    pub(super) command: Option<TokenCommand>,
+    #[command(flatten)]
+    pub(super) mint: Option<MintArguments>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Say which session the token on standard input would give, or why it gives none.
+    ///
+    /// Prints the organization, the user, roles and rights, tier, shard and expiry, and never the token. Exits with 0 only
+    /// when there would be a session. Keys behind URLs are fetched.
+    Inspect(InspectArguments),
+}
 
 /// What the token is to say.
 #[derive(Debug, Args)]
-pub(super) struct TokenArguments {
+pub(super) struct MintArguments {
     /// The configuration file: its claims, issuer, audience and keys are used.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
@@ -56,10 +78,14 @@ pub(super) enum TokenCommandError {
     Secret(#[from] SecretError),
     #[error(transparent)]
     Mint(#[from] MintError),
+    #[error(transparent)]
+    Keys(#[from] KeyFaults),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 /// Makes the token.
-pub(super) fn mint(arguments: &TokenArguments) -> Result<String, TokenCommandError> {
+pub(super) fn mint(arguments: &MintArguments) -> Result<String, TokenCommandError> {
     let config = control::load(&arguments.config)?;
     let key = signing_key(arguments, &config)?;
     let grant = Grant {
@@ -75,13 +101,13 @@ pub(super) fn mint(arguments: &TokenArguments) -> Result<String, TokenCommandErr
     Ok(key.mint(&grant, &TokenRules::from(&config.auth), now)?)
 }
 
-fn signing_key(arguments: &TokenArguments, config: &Config) -> Result<SigningKey, TokenCommandError> {
+fn signing_key(arguments: &MintArguments, config: &Config) -> Result<SigningKey, TokenCommandError> {
     if let Some(file) = &arguments.key {
         let pem = std::fs::read(file).map_err(|error| TokenCommandError::Key(file.clone(), error))?;
         return Ok(SigningKey::from_pem(&pem)?);
     }
     for source in &config.auth.keys {
-        if let KeySource::Hs256 { secret } = source {
+        if let KeySource::Hs256 { secret } = &source.from {
             return Ok(SigningKey::from_secret(control::read_secret(secret)?.expose())?);
         }
     }

@@ -1,6 +1,6 @@
 //! The configuration as meant: checked values with their units, ready to use. `Default` is the only home of defaults.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::natural::natural_order;
 use super::policy::{GuardPolicy, Tiers};
 use super::secret::SecretRef;
-use crate::ids::{OrgId, ShardName, TierName};
+use crate::ids::{OrgId, OrgIdType, ShardName, TierName};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,6 +122,10 @@ impl Default for Admin {
 pub struct Auth {
     /// `iss` that a token must have, where set.
     pub issuer: Option<String>,
+    /// Whether an issuer's keys are found by its own word (OpenID Connect Discovery) where no URL says where they are.
+    pub discovery: bool,
+    /// How the databases compare organizations.
+    pub organization_type: OrgIdType,
     /// `aud`: a token must have one of these, where there are any.
     pub audience: Vec<String>,
     /// How far clocks may differ.
@@ -130,8 +134,8 @@ pub struct Auth {
     pub on_expiry: OnExpiry,
     /// How long what is under way when a session's token expires may take to end.
     pub expiry_grace: Duration,
-    /// Where keys come from; at least one.
-    pub keys: Vec<KeySource>,
+    /// Where keys come from, and for whom they may speak; at least one.
+    pub keys: Vec<TokenKeys>,
     /// Which claim carries what.
     pub claims: ClaimNames,
 }
@@ -140,6 +144,8 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             issuer: None,
+            discovery: true,
+            organization_type: OrgIdType::Auto,
             audience: Vec::new(),
             leeway: Duration::from_secs(30),
             on_expiry: OnExpiry::Disconnect,
@@ -157,6 +163,33 @@ pub enum OnExpiry {
     Disconnect,
     /// It goes on.
     Keep,
+}
+
+/// `[[auth.keys]]`: keys, and for whom they may speak.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenKeys {
+    /// Where they come from.
+    pub from: KeySource,
+    /// For whom they may speak.
+    pub bounds: KeyBounds,
+}
+
+impl From<KeySource> for TokenKeys {
+    /// Keys that may speak for everybody, under the rules of `[auth]`.
+    fn from(from: KeySource) -> Self {
+        Self { from, bounds: KeyBounds::default() }
+    }
+}
+
+/// For whom the keys of one source may speak.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyBounds {
+    /// `iss` that their tokens must have, in place of `auth.issuer`.
+    pub issuer: Option<String>,
+    /// `aud`: their tokens must have one of these, in place of `auth.audience`.
+    pub audience: Vec<String>,
+    /// The organizations that they may speak for; `None`: all.
+    pub organizations: Option<BTreeSet<OrgId>>,
 }
 
 /// One source of verification keys.
@@ -182,6 +215,13 @@ pub enum KeySource {
         /// Where it is.
         url: String,
         /// Who signs that server's certificate, where the system does not know.
+        ca_file: Option<PathBuf>,
+    },
+    /// The JSON Web Key Set that an issuer names in its own configuration (OpenID Connect Discovery 1.0, section 4).
+    Issuer {
+        /// The issuer, an `https` URL.
+        issuer: String,
+        /// Who signs the certificates of its servers, where the system does not know.
         ca_file: Option<PathBuf>,
     },
 }

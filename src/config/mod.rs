@@ -16,6 +16,7 @@ mod read;
 mod secret;
 mod sections;
 mod table;
+mod trust;
 #[cfg(test)]
 mod documentation;
 #[cfg(test)]
@@ -24,8 +25,8 @@ mod tests;
 pub use fault::{Fault, Faults};
 pub use meant::{
     Admin, Audit, Auth, Breach, Check, ClaimNames, Config, ContextForm, ContextNames, DirectoryConfig, Host, Isolation,
-    KeySource, Listen, Log, LogFormat, LogLevel, OnExpiry, Organization, PlaintextPasswords, Pool, PoolMode, Range,
-    Shard, Sharding, ShardingMethod, StatementAudit, Status, TlsFiles, TlsMode, UnknownOrganizations,
+    KeyBounds, KeySource, Listen, Log, LogFormat, LogLevel, OnExpiry, Organization, PlaintextPasswords, Pool, PoolMode,
+    Range, Shard, Sharding, ShardingMethod, StatementAudit, Status, TlsFiles, TlsMode, TokenKeys, UnknownOrganizations,
 };
 pub use natural::natural_order;
 pub use page::{Named, Need};
@@ -33,6 +34,7 @@ pub use policy::{CopyFrom, GuardPolicy, Right, Tier, Tiers};
 pub use read::{Survey, policy_files, survey};
 pub use secret::{Secret, SecretRef};
 pub use sections::PolicyFiles;
+pub use trust::https_url;
 
 use std::path::PathBuf;
 

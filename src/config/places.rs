@@ -14,7 +14,7 @@ use super::policy::Tiers;
 use super::sections::NAME_BYTES_MAX;
 use super::sections::POOL_MODES;
 use super::table::Table;
-use crate::ids::{OrgId, ShardName, TierName};
+use crate::ids::{OrgId, OrgIdType, ShardName, TierName};
 
 /// More databases than one proxy process can hold connections to.
 const SHARDS_MAX: usize = 1024;
@@ -29,6 +29,8 @@ pub(super) struct Places {
 
 /// What the places are judged against.
 pub(super) struct Around<'a> {
+    /// How the databases compare organizations.
+    pub(super) organization_type: OrgIdType,
     pub(super) pool: &'a Pool,
     pub(super) threads: Option<usize>,
     /// `None` where the tiers file could not be read, so that nobody knows which there are.
@@ -52,9 +54,9 @@ pub(super) fn places(root: &Table<'_>, around: &Around<'_>, torn: bool) -> Place
         root.fault("shards", format!("too many (at most {SHARDS_MAX})"));
     }
     let known = distinct(&shards).filter(|_| !torn);
-    let (sharding, ranges) = sharding(root, known.as_ref());
+    let (sharding, ranges) = sharding(root, known.as_ref(), around.organization_type);
     let directory = directory(root);
-    let organizations = organizations(root, known.as_ref(), around.tiers);
+    let organizations = organizations(root, known.as_ref(), around);
     if known.is_some() {
         let unknown = directory.unknown_organizations;
         Housing { ranges: &ranges, organizations: &organizations, unknown, tiers: around.tiers }.settle(&mut shards);
@@ -164,26 +166,30 @@ fn a_shard(known: Option<&BTreeSet<ShardName>>, text: &str) -> Result<ShardName,
     }
 }
 
-fn organization_id(text: &str) -> Result<OrgId, String> {
-    OrgId::new(text).map_err(|wrong| wrong.to_string())
+fn organization_id(text: &str, kind: OrgIdType) -> Result<OrgId, String> {
+    OrgId::of_type(text, kind).map_err(|wrong| wrong.to_string())
 }
 
-fn sharding<'t>(root: &Table<'t>, known: Option<&BTreeSet<ShardName>>) -> (ShardingMethod, Vec<Placed<'t, Range>>) {
+fn sharding<'t>(
+    root: &Table<'t>,
+    known: Option<&BTreeSet<ShardName>>,
+    kind: OrgIdType,
+) -> (ShardingMethod, Vec<Placed<'t, Range>>) {
     let table = root.table("sharding");
     let method = table.word("method", &[("consistent_hash", ShardingMethod::ConsistentHash)]).unwrap_or_default();
-    let mut ranges: Vec<_> = table.tables("ranges").into_iter().filter_map(|table| range(table, known)).collect();
+    let mut ranges: Vec<_> = table.tables("ranges").into_iter().filter_map(|table| range(table, known, kind)).collect();
     table.close();
     ranges.sort_by(|left, right| natural_order(left.is.from.as_str(), right.is.from.as_str()));
     overlaps(&ranges);
     (method, ranges)
 }
 
-fn range<'t>(table: Table<'t>, known: Option<&BTreeSet<ShardName>>) -> Option<Placed<'t, Range>> {
+fn range<'t>(table: Table<'t>, known: Option<&BTreeSet<ShardName>>, kind: OrgIdType) -> Option<Placed<'t, Range>> {
     table.require("from", "the first organization");
     table.require("to", "the last organization");
     table.require("shard", "the name of a shard");
-    let from = table.checked("from", organization_id);
-    let to = table.checked("to", organization_id);
+    let from = table.checked("from", |text| organization_id(text, kind));
+    let to = table.checked("to", |text| organization_id(text, kind));
     let shard = table.checked("shard", |text| a_shard(known, text));
     table.close();
     let (from, to) = (from?, to?);
@@ -224,14 +230,21 @@ fn directory(root: &Table<'_>) -> DirectoryConfig {
 fn organizations<'t>(
     root: &Table<'t>,
     known: Option<&BTreeSet<ShardName>>,
-    tiers: Option<&Tiers>,
+    around: &Around<'_>,
 ) -> BTreeMap<OrgId, Placed<'t, Organization>> {
-    let mut organizations = BTreeMap::new();
+    let mut organizations: BTreeMap<OrgId, Placed<'t, Organization>> = BTreeMap::new();
+    let mut spellings: BTreeMap<String, OrgId> = BTreeMap::new();
     for (name, table) in root.table("organizations").named_tables() {
-        let is = organization(&table, known, tiers);
+        let is = organization(&table, known, around.tiers);
         table.close();
-        match OrgId::new(&name) {
+        match OrgId::of_type(&name, around.organization_type) {
             Ok(id) => {
+                // What one column cannot tell apart may not have two tiers, or two states.
+                if let Some(other) = spellings.insert(id.spelling_key(around.organization_type), id.clone()) {
+                    let words =
+                        format!("may be the organization `{other}` in another spelling (see auth.organization_type)");
+                    table.fault_here(words);
+                }
                 organizations.insert(id, Placed { table, is });
             }
             Err(wrong) => table.fault_here(wrong.to_string()),

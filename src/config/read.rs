@@ -11,6 +11,7 @@ use super::policies;
 use super::policy::{GuardPolicy, Tiers};
 use super::sections::{self, PolicyFiles};
 use super::table::Table;
+use super::trust;
 use super::{Fault, Sources};
 
 /// The tiers of a configuration that names no file of them.
@@ -107,11 +108,14 @@ fn main_file(page: &Page, root: &Table<'_>, tiers: Tiers, mut guard: GuardPolicy
     let pool = sections::pool(root);
     sections::policies(page, root);
     sections::guard(root, &mut guard);
-    let around = Around { pool: &pool, threads: listen.threads, tiers: tiers_known.then_some(&tiers) };
+    let auth = trust::auth(root);
+    let organization_type = auth.organization_type;
+    let around =
+        Around { organization_type, pool: &pool, threads: listen.threads, tiers: tiers_known.then_some(&tiers) };
     let Places { shards, sharding, directory, organizations } = places(root, &around, page.torn());
     Config {
         admin: sections::admin(root, &listen),
-        auth: sections::auth(root),
+        auth,
         context: sections::context(root),
         check: sections::check(root),
         audit: sections::audit(root),

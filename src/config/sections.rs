@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use super::meant::{
-    Admin, Audit, Auth, Breach, Check, ClaimNames, ContextForm, ContextNames, KeySource, Listen, Log, LogFormat,
-    LogLevel, OnExpiry, PlaintextPasswords, Pool, PoolMode, StatementAudit, TlsFiles,
+    Admin, Audit, Breach, Check, ContextForm, ContextNames, Listen, Log, LogFormat, LogLevel, PlaintextPasswords, Pool,
+    PoolMode, StatementAudit, TlsFiles,
 };
 use super::page::{Need, Page};
 use super::policy::{CopyFrom, GuardPolicy};
 use super::table::Table;
 
 /// An hour, the longest of the short waits, in seconds.
-const HOUR_S: u64 = 3600;
+pub(super) const HOUR_S: u64 = 3600;
 /// A year, the longest of the long waits, in seconds.
 const YEAR_S: u64 = 365 * 24 * HOUR_S;
 /// PostgreSQL cuts names at this length (manual, "Identifiers and Key Words").
@@ -72,120 +72,6 @@ pub(super) fn admin(root: &Table<'_>, listen: &Listen) -> Admin {
     }
     table.close();
     admin
-}
-
-pub(super) fn auth(root: &Table<'_>) -> Auth {
-    let table = root.table("auth");
-    let default = Auth::default();
-    let what = "at least one [[auth.keys]], as type = \"hs256\" and file = \"…\"";
-    let sources = table.tables("keys");
-    if table.has("keys") && table.sound(&["keys"]) && sources.is_empty() {
-        table.fault("keys", format!("empty ({what})"));
-    }
-    table.require("keys", what);
-    let auth = Auth {
-        issuer: table.text("issuer").or(default.issuer),
-        audience: table.texts("audience").unwrap_or(default.audience),
-        leeway: table.seconds("leeway_s", 0..=300).unwrap_or(default.leeway),
-        on_expiry: table
-            .word("on_expiry", &[("disconnect", OnExpiry::Disconnect), ("keep", OnExpiry::Keep)])
-            .unwrap_or(default.on_expiry),
-        expiry_grace: table.seconds("expiry_grace_s", 0..=HOUR_S).unwrap_or(default.expiry_grace),
-        keys: sources.iter().filter_map(key_source).collect(),
-        claims: claims(&table),
-    };
-    table.close();
-    auth
-}
-
-/// Which kind of key source a table is.
-#[derive(Clone, Copy)]
-enum SourceType {
-    Hs256,
-    Pem,
-    JwksFile,
-    JwksUrl,
-}
-
-fn key_source(table: &Table<'_>) -> Option<KeySource> {
-    let types = [
-        ("hs256", SourceType::Hs256),
-        ("pem", SourceType::Pem),
-        ("jwks_file", SourceType::JwksFile),
-        ("jwks_url", SourceType::JwksUrl),
-    ];
-    table.require("type", "hs256 | pem | jwks_file | jwks_url");
-    // Without a type nobody knows which keys belong: saying that once is enough.
-    let source = match table.word("type", &types)? {
-        SourceType::Hs256 => hs256(table),
-        SourceType::Pem => public_file(table, Need::PublicKeys).map(|file| KeySource::Pem { file }),
-        SourceType::JwksFile => public_file(table, Need::KeySet).map(|file| KeySource::JwksFile { file }),
-        SourceType::JwksUrl => jwks_url(table),
-    };
-    table.close();
-    source
-}
-
-fn hs256(table: &Table<'_>) -> Option<KeySource> {
-    table.refuse_inline("secret", "file or env");
-    table.refuse_inline("key", "file or env");
-    let secret = table.secret("file", "env", Need::SigningSecret);
-    if !table.has("env") && table.sound(&["secret", "key"]) {
-        table.require("file", "file or env: where the secret is");
-    }
-    secret.map(|secret| KeySource::Hs256 { secret })
-}
-
-fn public_file(table: &Table<'_>, need: fn(PathBuf) -> Need) -> Option<PathBuf> {
-    table.refuse_inline("key", "file");
-    if table.sound(&["key"]) {
-        table.require("file", "the path of the public key");
-    }
-    table.path("file", need)
-}
-
-fn jwks_url(table: &Table<'_>) -> Option<KeySource> {
-    table.require("url", "an https URL");
-    let ca_file = table.file("ca_file");
-    let url = table.checked("url", https_url)?;
-    Some(KeySource::JwksUrl { url, ca_file })
-}
-
-/// An absolute `https` URL without a user part: whoever can change the keys on their way can make tokens.
-fn https_url(text: &str) -> Result<String, String> {
-    let wrong = || Err("not an https URL (https://host/path, without user or password)".to_owned());
-    let Some(rest) = text.strip_prefix("https://") else { return wrong() };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = authority.split(':').next().unwrap_or_default();
-    if host.is_empty() || authority.contains('@') || text.contains(char::is_whitespace) {
-        return wrong();
-    }
-    Ok(text.to_owned())
-}
-
-fn claims(auth: &Table<'_>) -> ClaimNames {
-    let table = auth.table("claims");
-    let default = ClaimNames::default();
-    let claim = |key, default| table.checked(key, claim_name).unwrap_or(default);
-    let claims = ClaimNames {
-        organization: claim("organization", default.organization),
-        user: claim("user", default.user),
-        project: claim("project", default.project),
-        roles: claim("roles", default.roles),
-        permissions: claim("permissions", default.permissions),
-        tier: claim("tier", default.tier),
-    };
-    table.close();
-    claims
-}
-
-/// A claim's name, or a JSON Pointer, in which `~` stands only in `~0` and `~1` (RFC 6901 section 3).
-fn claim_name(text: &str) -> Result<String, String> {
-    let escaped = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
-    if text.starts_with('/') && !escaped {
-        return Err("not a JSON Pointer (~ only as ~0 or ~1)".to_owned());
-    }
-    Ok(text.to_owned())
 }
 
 pub(super) fn context(root: &Table<'_>) -> ContextNames {

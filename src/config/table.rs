@@ -130,6 +130,16 @@ impl<'t> Table<'t> {
         })
     }
 
+    /// True or false.
+    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
+        let value = self.ask(key)?.get_ref();
+        let flag = value.as_bool();
+        if flag.is_none() {
+            self.fault(key, format!("{}, not true or false", a(value)));
+        }
+        flag
+    }
+
     /// A list of texts that are not empty.
     pub(super) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
         let value = self.ask(key)?.get_ref();

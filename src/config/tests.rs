@@ -71,7 +71,7 @@ fn only_a_shard_and_a_key_are_required() {
     let config = meant(LEAST);
     assert_eq!(config.listen, Listen::default());
     assert_eq!(config.pool, Pool::default());
-    assert_eq!(config.auth.keys, [KeySource::Hs256 { secret: SecretRef::Env("JWT_KEY".to_owned()) }]);
+    assert_eq!(config.auth.keys, [KeySource::Hs256 { secret: SecretRef::Env("JWT_KEY".to_owned()) }.into()]);
     assert_eq!(config.shards.first().map(|shard| (shard.port, shard.pool_size)), Some((5432, 20)));
     assert_eq!(config.tiers.default, TierName::new("starter"));
     assert_eq!(config.guard.default_rights, [Right::Read]);
@@ -313,7 +313,7 @@ fn keys_come_only_over_https() {
     }
     let good = LEAST.replace("env = \"JWT_KEY\"", "url = \"https://a:8443/jwks\"").replace("hs256", "jwks_url");
     let expected = KeySource::JwksUrl { url: "https://a:8443/jwks".to_owned(), ca_file: None };
-    assert_eq!(meant(&good).auth.keys, [expected]);
+    assert_eq!(meant(&good).auth.keys, [expected.into()]);
 }
 
 #[test]
@@ -522,10 +522,10 @@ fn what_the_file_names_is_known_with_its_place() {
     let expected = [
         ("listen.tls_certificate", Need::File("etc/tls/server.crt".into())),
         ("listen.tls_private_key", Need::File("etc/tls/server.key".into())),
+        ("auth.keys[1].file", Need::SigningSecret(SecretRef::File("etc/secrets/jwt.key".into()))),
         ("shards[1].password_file", Need::Secret(SecretRef::File("etc/secrets/shard_1.password".into()))),
         ("shards[1].tls_ca_file", Need::File("etc/tls/ca.crt".into())),
         ("admin.token_file", Need::File("etc/secrets/admin.token".into())),
-        ("auth.keys[1].file", Need::SigningSecret(SecretRef::File("etc/secrets/jwt.key".into()))),
         ("audit.file", Need::DirectoryOf("etc/audit.jsonl".into())),
     ];
     assert_eq!(named, expected.iter().map(|(key, need)| (*key, need)).collect::<Vec<_>>());
@@ -575,4 +575,94 @@ fn texts_and_lists_have_bounds() {
     assert!(line.contains(":1: auth.keys: empty (at least one [[auth.keys]]"), "{line}");
     let many: String = (0..1024).map(|nth| shard(&format!("s{nth}"))).collect();
     assert!(fault(&many).contains("shards: too many (at most 1024)"));
+}
+
+/// A configuration whose `[auth]` is this.
+fn auth_of(text: &str) -> Sources {
+    let (_, shards) = LEAST.split_once("[[shards]]").unwrap();
+    sources(&format!("{text}\n[[shards]]{shards}"))
+}
+
+#[test]
+fn keys_are_bound_to_an_issuer_an_audience_and_organizations() {
+    let text = "[auth]\norganization_type = \"bigint\"\n[[auth.keys]]\ntype = \"pem\"\nfile = \"a.pem\"\n\
+                issuer = \"https://a.example\"\naudience = [\"x\"]\norganizations = [\"07\", \"8\"]\n";
+    let config = Config::check(&auth_of(text)).unwrap_or_else(|faults| panic!("{faults}"));
+    let bounds = &config.auth.keys[0].bounds;
+    assert_eq!((bounds.issuer.as_deref(), &bounds.audience[..]), (Some("https://a.example"), &["x".to_owned()][..]));
+    let organizations: Vec<_> = bounds.organizations.iter().flatten().map(|org| org.as_str()).collect();
+    assert_eq!(organizations, ["7", "8"]);
+    for (from, to, words) in [
+        ("organizations = [\"07\", \"8\"]", "organizations = []", "auth.keys[1].organizations: empty"),
+        ("audience = [\"x\"]", "audience = []", "auth.keys[1].audience: empty"),
+        ("\"07\"", "\"acme\"", "auth.keys[1].organizations: an organization is a whole number"),
+        ("\"07\"", "\"a b\"", "auth.keys[1].organizations: an organization name is made of"),
+    ] {
+        let line = only_fault(&auth_of(&text.replace(from, to)));
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+#[test]
+fn an_issuer_alone_says_where_its_keys_are() {
+    let issuer = |issuer: &str| KeySource::Issuer { issuer: issuer.to_owned(), ca_file: None };
+    let keys = |text: &str| {
+        let config = Config::check(&auth_of(text)).unwrap_or_else(|faults| panic!("{faults}"));
+        config.auth.keys.into_iter().map(|keys| (keys.from, keys.bounds.issuer)).collect::<Vec<_>>()
+    };
+    assert_eq!(keys("[auth]\nissuer = \"https://a.example/\"\n"), [(issuer("https://a.example/"), None)]);
+    let two = "[[auth.keys]]\nissuer = \"https://a.example\"\n\
+               [[auth.keys]]\ntype = \"jwks_url\"\nissuer = \"https://b.example\"\n";
+    let bound = |text: &str| (issuer(text), Some(text.to_owned()));
+    assert_eq!(keys(two), [bound("https://a.example"), bound("https://b.example")]);
+    // Keys that are written are the only ones.
+    let written = "[auth]\nissuer = \"https://a.example\"\n[[auth.keys]]\ntype = \"pem\"\nfile = \"a.pem\"\n";
+    assert_eq!(keys(written), [(KeySource::Pem { file: "etc/a.pem".into() }, None)]);
+    for (text, words) in [
+        ("[auth]\nissuer = \"https://a.example\"\ndiscovery = false\n", "auth.keys: missing"),
+        ("[auth]\nissuer = \"my-issuer\"\n", "auth.keys: missing"),
+        ("[auth]\ndiscovery = false\n[[auth.keys]]\nissuer = \"https://a.example\"\n", "auth.keys[1].url: missing"),
+        ("[[auth.keys]]\nissuer = \"http://a.example\"\n", "auth.keys[1].issuer: not an https URL"),
+        ("[[auth.keys]]\naudience = [\"x\"]\n", "auth.keys[1].type: missing"),
+    ] {
+        let line = only_fault(&auth_of(text));
+        assert!(line.contains(words), "{text}: {line}");
+    }
+    let many = "[[auth.keys]]\nissuer = \"https://a.example\"\n".repeat(1001);
+    assert!(only_fault(&auth_of(&many)).contains("auth.keys: too many (at most 1000)"));
+}
+
+#[test]
+fn claim_paths_that_cannot_be_followed_are_faults() {
+    for (path, words) in [
+        ("organization = \"/o/{organization}\"", "auth.claims.organization: leads by way of {organization}"),
+        ("roles = \"/o/{key}/{key}\"", "auth.claims.roles: {key} stands twice"),
+    ] {
+        let line = only_fault(&sources(&format!("{LEAST}[auth.claims]\n{path}\n")));
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+#[test]
+fn two_spellings_of_one_organization_are_a_fault() {
+    let two = |kind: &str, one: &str, other: &str| {
+        let text = format!("{LEAST}[organizations.\"{one}\"]\n[organizations.\"{other}\"]\n");
+        sources(&text.replacen("[[auth.keys]]", &format!("[auth]\norganization_type = \"{kind}\"\n[[auth.keys]]"), 1))
+    };
+    let upper = "3F0C9A52-0000-4000-8000-0000000000AB";
+    for (kind, one, other) in [
+        ("auto", "7", "07"),
+        ("auto", "acme", "ACME"),
+        ("auto", upper, &upper.to_ascii_lowercase()),
+        ("auto", upper, &upper.replace('-', "")),
+        ("bigint", "7", "07"),
+        ("citext", "acme", "ACME"),
+        ("uuid", upper, &upper.replace('-', "")),
+    ] {
+        let all = lines(&two(kind, one, other));
+        assert!(all.len() == 1 && all[0].contains("in another spelling"), "{kind} {one} {other}: {all:?}");
+    }
+    for (kind, one, other) in [("text", "7", "07"), ("text", "acme", "ACME"), ("auto", "acme", "acme2")] {
+        assert!(Config::check(&two(kind, one, other)).is_ok(), "{kind} {one} {other}");
+    }
 }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::load::{read_seal_keys, read_secret};
 use crate::auth::Throttle;
 use crate::cancel::Registry;
-use crate::config::{Config, Shard, Status, TlsFiles};
+use crate::config::{Config, Shard, TlsFiles};
 use crate::event::{Event, Observer};
 use crate::guard::Guard;
 use crate::handshake::{Door, KeyRing, Reserved};
@@ -150,8 +150,10 @@ impl Snapshots {
             let name = own.unwrap_or(&current.name);
             tiers.tiers.get(name).or_else(|| tiers.tiers.get(&tiers.default)).cloned()
         });
+        // Of this configuration, even where the one in force had to stay: a suspension holds at once.
+        let directory = Directory::new(&config);
         self.registry.each(|signals| {
-            if config.organizations.get(signals.org()).is_some_and(|own| own.status == Status::Suspended) {
+            if directory.admits(signals.org()).is_err() {
                 signals.raise(Signal::Suspended);
             }
         });

@@ -417,9 +417,9 @@ async fn a_token_that_is_too_long_is_refused_with_the_bound_however_much_of_it_i
         hears(&mut client, ASKS_FOR_PASSWORD).await;
         client.write_all(&message[..sent]).await.unwrap();
         let words = "the token is longer than 16384 bytes, the most that is accepted".to_owned();
-        assert_eq!(hears_no(&mut client).await, ("28P01".to_owned(), words), "{sent}");
+        assert_eq!(hears_no(&mut client).await, ("08P01".to_owned(), words), "{sent}");
         let why = "the token is longer than 16384 bytes".to_owned();
-        assert_eq!(refused(greeting).await, (Kind::InvalidToken, why));
+        assert_eq!(refused(greeting).await, (Kind::ProtocolViolation, why));
     }
 }
 

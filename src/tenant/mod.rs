@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::auth::Identity;
 use crate::config::{Config, Isolation, Organization, PoolMode, Status, Tier, Tiers, UnknownOrganizations};
-use crate::ids::{OrgId, ShardName, TierName};
+use crate::ids::{OrgId, OrgIdType, ShardName, TierName};
 use crate::refusal::{Kind, Refusal};
 
 use placement::Placement;
@@ -18,6 +18,9 @@ use placement::Placement;
 #[derive(Debug)]
 pub struct Directory {
     organizations: BTreeMap<OrgId, Organization>,
+    organization_type: OrgIdType,
+    /// The named organizations, by what all spellings of theirs have in common.
+    spellings: HashMap<String, OrgId>,
     unknown: UnknownOrganizations,
     pool_mode: PoolMode,
     tiers: Tiers,
@@ -65,7 +68,11 @@ impl Tenant {
 impl Directory {
     /// The directory that `config` describes.
     pub fn new(config: &Config) -> Self {
+        let organization_type = config.auth.organization_type;
+        let spelling = |org: &OrgId| (org.spelling_key(organization_type), org.clone());
         Self {
+            organization_type,
+            spellings: config.organizations.keys().map(spelling).collect(),
             organizations: config.organizations.clone(),
             unknown: config.directory.unknown_organizations,
             pool_mode: config.pool.mode,
@@ -106,7 +113,37 @@ impl Directory {
         self.organizations.iter()
     }
 
+    /// Whether `org` may have sessions: a live one ends where this fails.
+    ///
+    /// # Errors
+    /// It is suspended, or unknown where the file names all, or cannot be told from another by its spelling.
+    pub fn admits(&self, org: &OrgId) -> Result<(), Refusal> {
+        self.known(org).map(|_| ())
+    }
+
+    /// The organization itself where the file names it; else nothing may stand in the way of taking it as unknown.
+    ///
+    /// Where nobody has said how the databases compare organizations, a name that a column of some type would take for
+    /// another one is refused: served, it would have that one's rows under limits and a state of its own.
     fn known(&self, org: &OrgId) -> Result<Option<&Organization>, Refusal> {
+        if !self.organizations.contains_key(org) {
+            let kind = self.organization_type;
+            let other = self.spellings.get(&org.spelling_key(kind));
+            if let Some(Err(refusal)) = other.map(|other| self.known_exactly(other)) {
+                return Err(refusal);
+            }
+            if other.is_some() || org.is_odd_spelling(kind) {
+                return Err(Refusal::new(
+                    Kind::OrganizationSuspended,
+                    "this organization is not known here by this spelling of its name",
+                )
+                .with_hint("The operator can say how the databases compare organizations: auth.organization_type."));
+            }
+        }
+        self.known_exactly(org)
+    }
+
+    fn known_exactly(&self, org: &OrgId) -> Result<Option<&Organization>, Refusal> {
         match (self.organizations.get(org), self.unknown) {
             (Some(own), _) if own.status == Status::Suspended => {
                 Err(Refusal::new(Kind::OrganizationSuspended, "this organization is suspended"))
@@ -127,7 +164,8 @@ impl Directory {
 
     fn may_use(&self, org: &OrgId, shard: &ShardName, database: &str) -> Result<(), Refusal> {
         let of_shard = self.databases.get(shard).is_some_and(|name| name == database);
-        if database.is_empty() || database == org.as_str() || of_shard {
+        let own = || OrgId::of_type(database, self.organization_type).is_ok_and(|named| named == *org);
+        if database.is_empty() || of_shard || own() {
             return Ok(());
         }
         Err(Refusal::new(Kind::UnknownDatabase, "this organization has no database of that name")

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::auth::fixture::identity;
+use crate::auth::fixture::{identity, identity_of_type};
 use crate::config::Sources;
 
 const KEY: &str = "[[auth.keys]]\ntype = \"hs256\"\nenv = \"JWT_KEY\"\n";
@@ -16,7 +16,11 @@ fn shard(name: &str, weight: u32) -> String {
 }
 
 fn directory(text: &str) -> Directory {
-    let main = (PathBuf::from("partywall.toml"), format!("{KEY}{text}"));
+    // A table of `[auth]` comes before its lists.
+    let (shards, auth) = text.split_once("[auth]\n").unwrap_or((text, ""));
+    let (auth, rest) = auth.split_once('\n').unwrap_or((auth, ""));
+    let auth = if auth.is_empty() { String::new() } else { format!("[auth]\n{auth}\n") };
+    let main = (PathBuf::from("partywall.toml"), format!("{auth}{KEY}{shards}{rest}"));
     let config = Config::check(&Sources { main, tiers: None, guard: None });
     Directory::new(&config.unwrap_or_else(|faults| panic!("{faults}")))
 }
@@ -115,6 +119,76 @@ fn weights_share_organizations_out() {
     });
     let heavy = heavy.count();
     assert!((6700..8300).contains(&heavy), "{heavy} of 10000");
+}
+
+/// What a login of each organization hears: its canonical name, or the SQLSTATE and the words.
+fn heard(directory: &Directory, kind: &str, names: &[&str]) -> Vec<String> {
+    let kind = if kind == "bigint" { OrgIdType::Bigint } else { OrgIdType::Auto };
+    let one = |name: &&str| {
+        let identity = identity_of_type(json!({ "org": name }), kind);
+        match directory.admit(&identity, "") {
+            Ok(tenant) => tenant.org().to_string(),
+            Err(refusal) => format!("{} {}", refusal.sqlstate(), refusal.message()),
+        }
+    };
+    names.iter().map(one).collect()
+}
+
+const UUID: &str = "3f0c9a52-0000-4000-8000-0000000000ab";
+
+#[test]
+fn a_suspended_organization_is_suspended_in_every_spelling() {
+    let suspended = "28000 this organization is suspended";
+    let upper = UUID.to_ascii_uppercase();
+    let plain = UUID.replace('-', "");
+    let table: [(&str, &str, Vec<&str>); 5] = [
+        ("auto", "7", vec!["7", "07", "-0x7", "0x7", "0b111", "7.0", "0_7", "70e-1"]),
+        ("auto", UUID, vec![UUID, &upper, &plain]),
+        ("auto", &upper, vec![UUID, &upper, &plain]),
+        ("auto", "acme", vec!["acme", "ACME"]),
+        ("bigint", "07", vec!["7", "07", "007"]),
+    ];
+    for (kind, named, spellings) in table {
+        let own =
+            format!("[auth]\norganization_type = \"{kind}\"\n[organizations.\"{named}\"]\nstatus = \"suspended\"\n");
+        let directory = directory(&(shard("a", 1) + &own));
+        for (spelling, heard) in spellings.iter().zip(heard(&directory, kind, &spellings)) {
+            if *spelling == "-0x7" {
+                assert_eq!(heard, "28000 this organization is not known here by this spelling of its name");
+            } else {
+                assert_eq!(heard, suspended, "{named} as {spelling}");
+            }
+        }
+    }
+}
+
+#[test]
+fn two_spellings_are_never_two_organizations() {
+    let odd = "28000 this organization is not known here by this spelling of its name";
+    let numbers = directory(&(shard("a", 1) + "[auth]\norganization_type = \"bigint\"\n"));
+    assert_eq!(heard(&numbers, "bigint", &["7", "07", "-07"]), ["7", "7", "-7"]);
+    // Whoever has not said what the column is has one spelling served, and the others refused.
+    let unsaid = directory(&shard("a", 1));
+    let names = ["7", "07", "0x7", "acme", "org_07", &UUID.to_ascii_uppercase(), &UUID.replace('-', "")];
+    assert_eq!(heard(&unsaid, "auto", &names), ["7", odd, odd, "acme", "org_07", UUID, odd]);
+    // One that the file names is known by that name, and no longer by the others.
+    let named = directory(&(shard("a", 1) + "[organizations.\"07\"]\n[organizations.Acme]\n"));
+    assert_eq!(heard(&named, "auto", &["07", "7", "Acme", "acme", "globex"]), ["07", odd, "Acme", odd, "globex"]);
+    let text = directory(&(shard("a", 1) + "[auth]\norganization_type = \"text\"\n[organizations.\"7\"]\n"));
+    assert_eq!(heard(&text, "auto", &["7", "07", "Acme"]), ["7", "07", "Acme"]);
+}
+
+#[test]
+fn spellings_of_one_organization_live_in_one_place_and_ask_for_one_database() {
+    let text = shard("a", 1) + &shard("b", 1) + "[auth]\norganization_type = \"bigint\"\n";
+    let directory = directory(&text);
+    for number in 0..50 {
+        let admitted = |name: &str| {
+            let identity = identity_of_type(json!({ "org": name }), OrgIdType::Bigint);
+            directory.admit(&identity, &format!("0{number}")).unwrap()
+        };
+        assert_eq!(admitted(&format!("{number}")), admitted(&format!("000{number}")));
+    }
 }
 
 proptest! {

@@ -16,6 +16,7 @@ mod door;
 mod front;
 mod fuzz;
 mod guard;
+mod identity;
 mod lessons;
 mod limits;
 mod model;

@@ -13,6 +13,7 @@ use super::mint::SigningKey;
 use super::*;
 use crate::config::ClaimNames;
 
+mod bounds;
 mod claims;
 mod keys;
 mod tokens;
@@ -29,7 +30,7 @@ fn rules() -> TokenRules {
         issuer: Some("https://issuer.example/".to_owned()),
         audience: vec!["partywall".to_owned(), "other".to_owned()],
         leeway_s: 30,
-        claims: ClaimNames::default(),
+        ..TokenRules::default()
     }
 }
 

@@ -189,6 +189,6 @@ fn a_null_kid_is_no_kid() {
 #[test]
 fn a_client_whose_token_is_too_long_hears_the_bound() {
     let refusal = secret_verifier().verify(&"x".repeat(TOKEN_BYTES_MAX + 1), NOW).unwrap_err().refusal();
-    assert_eq!((refusal.kind(), refusal.sqlstate()), (Kind::InvalidToken, "28P01"));
+    assert_eq!((refusal.kind(), refusal.sqlstate()), (Kind::ProtocolViolation, "08P01"));
     assert_eq!(refusal.message(), "the token is longer than 16384 bytes, the most that is accepted");
 }

@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use reqwest::{Certificate, Client, Response, Url, redirect};
+use serde_json::{Map, Value};
 
 use super::Timing;
 use crate::auth::{Jwks, KEY_FILE_BYTES_MAX, KeyError, KeySet};
+use crate::config::https_url;
 
 /// Why a JWKS document could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum FetchError {
     /// More than [`KEY_FILE_BYTES_MAX`].
     #[error("the answer is larger than {KEY_FILE_BYTES_MAX} bytes")]
     TooLarge,
+    /// What the issuer published is no configuration of its own.
+    #[error("the issuer's configuration is not usable: {0}")]
+    Discovery(&'static str),
     /// What came is no key set.
     #[error("the answer is not usable: {0}")]
     Keys(#[from] KeyError),
@@ -41,18 +46,43 @@ pub enum FetchError {
 /// Each fetch has its own connection: at one every few minutes that costs nothing, and a new CA file is seen. A proxy
 /// named by the environment (`HTTPS_PROXY`) is used, except to reach this very machine. May be dropped at any time.
 pub(super) async fn fetch(url: &str, ca_file: Option<&Path>, timing: &Timing) -> Result<Jwks, FetchError> {
-    tokio::time::timeout(timing.fetch_timeout, async {
-        let url = Url::parse(url).ok().filter(|url| url.scheme() == "https").ok_or(FetchError::Url)?;
-        let client = client(&url, ca_file, timing).await?;
-        let request = client.get(url).header("accept", "application/jwk-set+json, application/json");
-        let response = request.send().await.map_err(FetchError::request)?;
-        if response.status() != reqwest::StatusCode::OK {
-            return Err(FetchError::Status(response.status().as_u16()));
-        }
-        Ok(KeySet::from_jwks(&body(response).await?)?)
-    })
-    .await
-    .unwrap_or(Err(FetchError::Timeout))
+    let fetching = async { Ok(KeySet::from_jwks(&document(url, ca_file, timing).await?)?) };
+    tokio::time::timeout(timing.fetch_timeout, fetching).await.unwrap_or(Err(FetchError::Timeout))
+}
+
+/// Fetches the keys of `issuer` from where its own configuration says (OpenID Connect Discovery 1.0, sections 4 and 4.3).
+///
+/// Both documents under the bounds of one [`fetch`], and both over https: whoever could change either could make tokens.
+pub(super) async fn discover(issuer: &str, ca_file: Option<&Path>, timing: &Timing) -> Result<Jwks, FetchError> {
+    let discovering = async {
+        let url = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
+        let keys_at = jwks_uri(&document(&url, ca_file, timing).await?, issuer)?;
+        Ok(KeySet::from_jwks(&document(&keys_at, ca_file, timing).await?)?)
+    };
+    tokio::time::timeout(timing.fetch_timeout, discovering).await.unwrap_or(Err(FetchError::Timeout))
+}
+
+/// Where the keys are, by an issuer's configuration; it must be of that very issuer.
+fn jwks_uri(configuration: &[u8], issuer: &str) -> Result<String, FetchError> {
+    let members: Map<String, Value> =
+        serde_json::from_slice(configuration).map_err(|_| FetchError::Discovery("it is not a JSON object"))?;
+    let text = |name: &str| members.get(name).and_then(Value::as_str);
+    if text("issuer") != Some(issuer) {
+        return Err(FetchError::Discovery("it is of another issuer"));
+    }
+    let url = text("jwks_uri").ok_or(FetchError::Discovery("it names no jwks_uri"))?;
+    https_url(url).map_err(|_| FetchError::Discovery("its jwks_uri is not an https URL"))
+}
+
+async fn document(url: &str, ca_file: Option<&Path>, timing: &Timing) -> Result<Vec<u8>, FetchError> {
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "https").ok_or(FetchError::Url)?;
+    let client = client(&url, ca_file, timing).await?;
+    let request = client.get(url).header("accept", "application/jwk-set+json, application/json");
+    let response = request.send().await.map_err(FetchError::request)?;
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(FetchError::Status(response.status().as_u16()));
+    }
+    body(response).await
 }
 
 async fn client(url: &Url, ca_file: Option<&Path>, timing: &Timing) -> Result<Client, FetchError> {

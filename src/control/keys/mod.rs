@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tracing::error;
 
 use crate::auth::{Jwks, KeySet, TokenRules, Verifier};
-use crate::config::{Auth, KeySource};
+use crate::config::{Auth, KeySource, TokenKeys};
 use crate::handshake::{KeyRing, KeyRingControl};
 
 pub use fetch::FetchError;
@@ -164,7 +164,10 @@ impl KeyKeeper {
         for source in &mut sources {
             let same = |old: &Source| old.remote.is_some() && old.from == source.from;
             if let Some(place) = self.sources.iter().position(same) {
+                // But not its bounds: those are the new configuration's.
+                let bounds = std::mem::take(&mut source.bounds);
                 *source = self.sources.swap_remove(place);
+                source.bounds = bounds;
             }
         }
         self.sources = sources;
@@ -198,16 +201,22 @@ impl KeyKeeper {
 
     fn start_fetches(&mut self, wanted: bool, now: Instant) {
         for source in &mut self.sources {
-            let (KeySource::JwksUrl { url, ca_file }, Some(remote)) = (&source.from, &mut source.remote) else {
-                continue;
-            };
+            let Some(remote) = &mut source.remote else { continue };
             if remote.due(wanted, now, &self.timing).is_none_or(|due| due > now) {
                 continue;
             }
             remote.start(now);
-            let (url, ca_file, timing) = (url.clone(), ca_file.clone(), self.timing);
-            let from = source.from.clone();
-            self.fetches.spawn(async move { (from, fetch::fetch(&url, ca_file.as_deref(), &timing).await) });
+            let (from, timing) = (source.from.clone(), self.timing);
+            self.fetches.spawn(async move {
+                let came = match &from {
+                    KeySource::Issuer { issuer, ca_file } => fetch::discover(issuer, ca_file.as_deref(), &timing).await,
+                    KeySource::JwksUrl { url, ca_file } => fetch::fetch(url, ca_file.as_deref(), &timing).await,
+                    KeySource::Hs256 { .. } | KeySource::Pem { .. } | KeySource::JwksFile { .. } => {
+                        Err(FetchError::Url)
+                    }
+                };
+                (from, came)
+            });
         }
     }
 
@@ -235,7 +244,7 @@ impl KeyKeeper {
 
     /// Puts the keys of all sources in force.
     fn publish(&self) {
-        let keys = KeySet::join(self.sources.iter().map(Source::keys));
+        let keys = KeySet::join_bound(self.sources.iter().map(|source| (source.keys(), &source.bounds)));
         if keys.is_empty() {
             error!("there are no token keys: nobody can log in");
         }
@@ -244,7 +253,7 @@ impl KeyKeeper {
 }
 
 /// The sources of a configuration, with all files read; every file that cannot be used is reported.
-async fn open_sources(keys: &[KeySource]) -> Result<Vec<Source>, KeyFaults> {
+async fn open_sources(keys: &[TokenKeys]) -> Result<Vec<Source>, KeyFaults> {
     let mut sources: Vec<Source> = keys.iter().cloned().map(Source::new).collect();
     let mut faults = Vec::new();
     for source in &mut sources {

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use super::Timing;
 use super::fetch::FetchError;
 use crate::auth::{Jwks, KEY_FILE_BYTES_MAX, KeyError, KeySet};
-use crate::config::KeySource;
+use crate::config::{KeyBounds, KeySource, TokenKeys};
 use crate::control::load::{SecretError, read_secret};
 
 /// Why a place gave no keys.
@@ -35,6 +35,7 @@ pub enum SourceError {
 #[derive(Debug)]
 pub(super) struct Source {
     pub(super) from: KeySource,
+    pub(super) bounds: KeyBounds,
     keys: KeySet,
     trouble: Option<String>,
     /// Only for places behind a URL.
@@ -52,9 +53,9 @@ pub(super) struct Remote {
 }
 
 impl Source {
-    pub(super) fn new(from: KeySource) -> Self {
-        let remote = matches!(from, KeySource::JwksUrl { .. }).then(Remote::default);
-        Self { from, keys: KeySet::default(), trouble: None, remote }
+    pub(super) fn new(TokenKeys { from, bounds }: TokenKeys) -> Self {
+        let remote = matches!(from, KeySource::JwksUrl { .. } | KeySource::Issuer { .. }).then(Remote::default);
+        Self { from, bounds, keys: KeySet::default(), trouble: None, remote }
     }
 
     /// The last good keys; empty before the first ones and after they grew too old.
@@ -67,7 +68,7 @@ impl Source {
         match &self.from {
             KeySource::Hs256 { secret } => secret.to_string(),
             KeySource::Pem { file } | KeySource::JwksFile { file } => format!("file {}", file.display()),
-            KeySource::JwksUrl { url, .. } => match reqwest::Url::parse(url) {
+            KeySource::JwksUrl { url, .. } | KeySource::Issuer { issuer: url, .. } => match reqwest::Url::parse(url) {
                 Ok(url) => format!("{}{}", url.origin().ascii_serialization(), url.path()),
                 Err(_) => "a URL".to_owned(),
             },
@@ -86,7 +87,7 @@ impl Source {
             }
             KeySource::Pem { file } => Ok(plain(KeySet::from_pem(&content(file).await?)?)),
             KeySource::JwksFile { file } => Ok(KeySet::from_jwks(&content(file).await?)?),
-            KeySource::JwksUrl { .. } => Ok(plain(self.keys.clone())),
+            KeySource::JwksUrl { .. } | KeySource::Issuer { .. } => Ok(plain(self.keys.clone())),
         }
     }
 

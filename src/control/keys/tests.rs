@@ -16,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::auth::TokenFault;
 use crate::auth::mint::SigningKey;
-use crate::config::SecretRef;
+use crate::config::{KeyBounds, SecretRef};
 
 const NOW: u64 = 1_800_000_000;
 
@@ -24,6 +24,8 @@ const NOW: u64 = 1_800_000_000;
 #[derive(Clone)]
 enum Script {
     Answer(String),
+    /// The first is what the issuer says of itself; everything else is answered by the second.
+    Discovery(String, String),
     Status(u16, String),
     /// So many bytes of body, announced or not.
     Flood {
@@ -78,6 +80,13 @@ impl Issuer {
         KeySource::JwksUrl { url: format!("https://localhost:{}/jwks", self.port), ca_file }
     }
 
+    /// The issuer by its own name, with a way to what it says of itself.
+    fn issuer(&self) -> (String, KeySource) {
+        let issuer = format!("https://localhost:{}/realms/a", self.port);
+        let ca_file = Some(self.directory.path().join("ca.crt"));
+        (issuer.clone(), KeySource::Issuer { issuer, ca_file })
+    }
+
     fn requests(&self) -> usize {
         self.requests.load(Ordering::SeqCst)
     }
@@ -87,11 +96,19 @@ impl Issuer {
 async fn serve(acceptor: TlsAcceptor, stream: TcpStream, script: Script, requests: Arc<AtomicUsize>) -> Option<()> {
     let mut stream = BufReader::new(acceptor.accept(stream).await.ok()?);
     let mut line = String::new();
+    stream.read_line(&mut line).await.ok()?;
+    let asked = line.split(' ').nth(1).unwrap_or_default().to_owned();
+    line.clear();
     while stream.read_line(&mut line).await.ok()? > 2 {
         line.clear();
     }
     requests.fetch_add(1, Ordering::SeqCst);
     let (status, headers, body) = match script {
+        Script::Discovery(own, _) if asked == "/realms/a/.well-known/openid-configuration" => {
+            (200, format!("content-length: {}\r\n", own.len()), own)
+        }
+        Script::Discovery(_, body) if asked == "/keys" => (200, format!("content-length: {}\r\n", body.len()), body),
+        Script::Discovery(..) => (404, String::new(), String::new()),
         Script::Answer(body) => (200, format!("content-length: {}\r\n", body.len()), body),
         Script::Status(status, headers) => (status, headers, String::new()),
         Script::Flood { announced: true } => (200, "content-length: 10485760\r\n".to_owned(), " ".repeat(10_485_760)),
@@ -119,7 +136,7 @@ fn token(pair: &KeyPair, id: &str) -> String {
 }
 
 fn auth(keys: Vec<KeySource>) -> Auth {
-    Auth { keys, ..Auth::default() }
+    Auth { keys: keys.into_iter().map(TokenKeys::from).collect(), ..Auth::default() }
 }
 
 /// Nothing happens by itself, everything when a login asks.
@@ -413,4 +430,90 @@ async fn logins_with_unknown_keys_do_not_wear_out_the_disk() {
     std::fs::write(&pem, new.public_key_pem()).unwrap();
     ring.refreshed().await;
     assert_eq!(fault(&ring, &token(&old, "k")), None);
+}
+
+#[tokio::test]
+async fn an_issuers_keys_are_found_by_its_own_word_and_rotate() {
+    let [old, new] = [0, 1].map(|_| KeyPair::generate().unwrap());
+    let issuer = Issuer::start(Script::Die).await;
+    let (name, source) = issuer.issuer();
+    let says = json!({ "issuer": name, "jwks_uri": format!("https://localhost:{}/keys", issuer.port) }).to_string();
+    issuer.now(Script::Discovery(says.clone(), jwks(&[(&old, "old")])));
+    let ring = keep(vec![source], on_demand()).await;
+    assert_eq!(fault(&ring, &token(&old, "old")), None);
+    issuer.now(Script::Discovery(says, jwks(&[(&new, "new")])));
+    ring.refreshed().await;
+    assert_eq!(
+        (fault(&ring, &token(&old, "old")), fault(&ring, &token(&new, "new"))),
+        (Some(TokenFault::UnknownKey), None)
+    );
+}
+
+#[tokio::test]
+async fn an_issuer_that_says_something_else_of_itself_gives_no_keys() {
+    let pair = KeyPair::generate().unwrap();
+    let issuer = Issuer::start(Script::Die).await;
+    let (name, KeySource::Issuer { ca_file, .. }) = issuer.issuer() else { panic!("an issuer") };
+    let keys_at = format!("https://localhost:{}/keys", issuer.port);
+    let says = |name: Value, at: Value| json!({ "issuer": name, "jwks_uri": at }).to_string();
+    let good = says(json!(name), json!(keys_at));
+    let timing = Timing { fetch_timeout: Duration::from_secs(2), ..on_demand() };
+    let table = [
+        (good.clone(), "Ok"),
+        (says(json!(format!("{name}/")), json!(keys_at)), "it is of another issuer"),
+        (says(json!("https://evil.example"), json!(keys_at)), "it is of another issuer"),
+        (says(json!(null), json!(keys_at)), "it is of another issuer"),
+        (says(json!(name), json!(keys_at.replace("https", "http"))), "its jwks_uri is not an https URL"),
+        (says(json!(name), json!("file:///etc/passwd")), "its jwks_uri is not an https URL"),
+        (says(json!(name), json!(7)), "it names no jwks_uri"),
+        (json!({ "issuer": name }).to_string(), "it names no jwks_uri"),
+        ("[]".to_owned(), "it is not a JSON object"),
+        (format!("{good}x"), "it is not a JSON object"),
+        (says(json!(name), json!(format!("{keys_at}/elsewhere"))), "the answer was 404"),
+        (format!("{{\"pad\":\"{}\"}}", "x".repeat(70_000)), "the answer is larger than 65536 bytes"),
+    ];
+    for (says, words) in table {
+        issuer.now(Script::Discovery(says.clone(), jwks(&[(&pair, "k")])));
+        let came = fetch::discover(&name, ca_file.as_deref(), &timing).await;
+        let heard = came.map_or_else(|error| error.to_string(), |_| "Ok".to_owned());
+        assert!(heard.contains(words), "{}: {heard}", &says[..says.len().min(100)]);
+    }
+    // Neither document is believed from somebody whom the CA file does not name.
+    issuer.now(Script::Discovery(good, jwks(&[(&pair, "k")])));
+    let error = fetch::discover(&name, None, &timing).await.unwrap_err();
+    assert!(error.to_string().contains("certificate"), "{error}");
+    issuer.now(Script::Hang);
+    let hasty = Timing { fetch_timeout: Duration::from_millis(300), ..timing };
+    assert!(matches!(fetch::discover(&name, ca_file.as_deref(), &hasty).await, Err(FetchError::Timeout)));
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_the_bounds_of_a_url_holds_at_once() {
+    let pair = KeyPair::generate().unwrap();
+    let issuer = Issuer::start(Script::Answer(jwks(&[(&pair, "k")]))).await;
+    let bound = |org: &str| {
+        let organizations = Some([crate::ids::OrgId::new(org).unwrap()].into());
+        let bounds = KeyBounds { organizations, ..KeyBounds::default() };
+        Auth { keys: vec![TokenKeys { from: issuer.source(), bounds }], ..Auth::default() }
+    };
+    let (ring, keeper) = KeyKeeper::open(&bound("org_1"), on_demand()).await.unwrap();
+    let (changes, changed) = watch::channel(Arc::new(Auth::default()));
+    tokio::spawn(keeper.run(changed));
+    assert_eq!(fault(&ring, &token(&pair, "k")), None);
+    // The keys stay, and the issuer is not asked again; whom they may speak for does not.
+    issuer.now(Script::Die);
+    changes.send_replace(Arc::new(bound("org_2")));
+    until(|| fault(&ring, &token(&pair, "k")) == Some(TokenFault::ForeignOrganization)).await;
+    assert_eq!(issuer.requests(), 1);
+}
+
+#[tokio::test]
+async fn a_key_set_without_a_usable_key_says_the_reason_for_each() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("jwks.json");
+    std::fs::write(&file, r#"{"keys":[{"kty":"oct","k":"AAAA"},{"kty":"RSA","use":"enc"}]}"#).unwrap();
+    let faults = KeyKeeper::open(&auth(vec![KeySource::JwksFile { file }]), on_demand()).await.unwrap_err().to_string();
+    let words =
+        "key 1 of 2: the key is neither RSA, P-256, P-384, P-521 nor Ed25519; key 2 of 2: it is not for signatures";
+    assert!(faults.ends_with(words), "{faults}");
 }

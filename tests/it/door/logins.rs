@@ -108,7 +108,7 @@ async fn a_bad_token_is_refused_whatever_is_wrong_with_it() {
     ];
     let hostile = ["", " ", "a'b", "a;b", "a\\b", "a\nb", "ä", "a b", "../x", "%s", "\u{202e}x", &"x".repeat(300)];
     let hostile = hostile.map(|org| ("hostile organization", signed(SECRET, &with("org", json!(org)))));
-    let odd = [json!(null), json!(1.5), json!(["acme"]), json!({"acme": 1}), json!(true)];
+    let odd = [json!(null), json!(1.5), json!([]), json!([["acme"]]), json!({"acme": 1}), json!(true)];
     let odd = odd.map(|org| ("odd organization", signed(SECRET, &with("org", org))));
     for (what, token) in bad.into_iter().chain(hostile).chain(odd) {
         assert_eq!(shows(&proxy, &token).await, "E(28P01)", "{what}: {token}");
