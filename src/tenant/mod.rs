@@ -169,7 +169,7 @@ impl Directory {
             return Ok(());
         }
         Err(Refusal::new(Kind::UnknownDatabase, "this organization has no database of that name")
-            .with_hint("Leave the database out, or use the organization's own name."))
+            .with_hint(format!("Connect to the database \"{org}\": the organization's own name is always one.")))
     }
 
     /// The organization's own tier, else the token's if there is one of that name, else the default.

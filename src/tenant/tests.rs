@@ -92,6 +92,8 @@ fn a_database_is_the_organizations_own_or_none() {
         assert_eq!(refusal.kind(), Kind::UnknownDatabase);
         assert_eq!(Some(refusal), refusals.first());
         assert!(!format!("{refusal:?}").contains("app_"), "{refusal:?}");
+        // An honest user learns a name that works: libpq has no way to leave the database out.
+        assert!(refusal.hint().is_some_and(|hint| hint.contains("\"org_1\"")), "{refusal:?}");
     }
 }
 
