@@ -4,6 +4,7 @@ use pg_raw_parse::Node;
 use pg_raw_parse::list::NodeList;
 use pg_raw_parse::nodes::FuncCall;
 
+use super::counters;
 use super::functions::{Function, Why};
 use super::no::{Answer, No};
 use super::relations::LOCKS_SCHEMA;
@@ -78,6 +79,8 @@ impl<'a> Walk<'_, 'a> {
                 self.facts.reads_sequence_state = true;
                 Ok(())
             }
+            Function::SequenceState if self.rights.shares_tables() => Err(counters::refused()),
+            Function::SequenceState => Ok(()),
             Function::SetValue => self.set_value(),
             Function::AdvisoryLock { session } => {
                 if session {

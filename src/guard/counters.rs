@@ -11,7 +11,7 @@ use super::walk::{Walk, names};
 
 /// The columns of those views that name objects. Every other one of PostgreSQL 13 to 18 stands in [`COUNTED`]; a test
 /// compares both with live servers.
-const NAMED: [&str; 13] = [
+const NAMED: [&str; 22] = [
     "relid",
     "schemaname",
     "relname",
@@ -25,6 +25,16 @@ const NAMED: [&str; 13] = [
     "backend_type",
     "object",
     "context",
+    // What a sequence was made with; pg_sequences has its state beside it.
+    "sequencename",
+    "sequenceowner",
+    "data_type",
+    "start_value",
+    "min_value",
+    "max_value",
+    "increment_by",
+    "cycle",
+    "cache_size",
 ];
 
 const COUNTED: &str = "active_time analyze_count archived_count autoanalyze_count autovacuum_count blk_read_time \
@@ -35,7 +45,7 @@ const COUNTED: &str = "active_time analyze_count archived_count autoanalyze_coun
     evictions extend_bytes extend_time extends failed_count flushes fsync_time fsyncs heap_blks_hit heap_blks_read hits \
     idle_in_transaction_time idx_blks_hit idx_blks_read idx_scan idx_tup_fetch idx_tup_read last_analyze \
     last_archived_time last_archived_wal last_autoanalyze last_autovacuum last_failed_time last_failed_wal \
-    last_idx_scan last_seq_scan last_vacuum maxwritten_clean n_dead_tup n_ins_since_vacuum n_live_tup \
+    last_idx_scan last_seq_scan last_vacuum last_value maxwritten_clean n_dead_tup n_ins_since_vacuum n_live_tup \
     n_mod_since_analyze n_tup_del n_tup_hot_upd n_tup_ins n_tup_newpage_upd n_tup_upd num_done num_requested num_timed \
     numbackends op_bytes parallel_workers_launched parallel_workers_to_launch read_bytes read_time reads \
     restartpoints_done restartpoints_req restartpoints_timed reuses self_time seq_scan seq_tup_read session_time \

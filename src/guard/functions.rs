@@ -22,6 +22,8 @@ pub(super) enum Function {
     SetValue,
     /// `currval`, `lastval`.
     CurrentValue,
+    /// How far a sequence has come, by whoever took from it.
+    SequenceState,
     /// Takes an advisory lock; `session`: beyond the transaction.
     AdvisoryLock { session: bool },
     /// Gives advisory locks back.
@@ -110,7 +112,7 @@ const WATCHES: &str = "pg_stat_get_activity pg_stat_get_backend_activity pg_stat
     pg_get_backend_memory_contexts pg_get_wait_events pg_get_aios pgrowlocks pg_last_committed_xact \
     pg_xact_commit_timestamp pg_xact_commit_timestamp_origin pg_buffercache_pages pg_buffercache_summary \
     pg_get_replication_slots pg_show_replication_origin_status pg_stat_get_wal_senders pg_stat_get_wal_receiver \
-    pg_get_multixact_stats";
+    pg_get_multixact_stats pg_get_loaded_modules";
 
 const FILES: &str = "pg_read_file pg_read_file_old pg_read_binary_file pg_stat_file pg_ls_dir pg_ls_logdir pg_ls_waldir \
     pg_ls_tmpdir pg_ls_archive_statusdir pg_ls_logicalmapdir pg_ls_logicalsnapdir pg_ls_replslotdir pg_ls_summariesdir \
@@ -158,7 +160,7 @@ const PLAIN: &str = "array_sample array_shuffle timezone clock_timestamp current
     pg_sleep pg_sleep_for pg_sleep_until pg_backend_pid pg_is_in_recovery pg_is_wal_replay_paused pg_jit_available \
     pg_collation_actual_version pg_database_collation_actual_version pg_database_size pg_relation_size \
     pg_total_relation_size pg_table_size pg_indexes_size pg_tablespace_size pg_partition_ancestors pg_partition_tree \
-    pg_partition_root pg_sequence_last_value pg_get_sequence_data pg_current_wal_lsn pg_current_wal_insert_lsn \
+    pg_partition_root pg_get_sequence_data pg_current_wal_lsn pg_current_wal_insert_lsn \
     pg_current_wal_flush_lsn pg_last_wal_receive_lsn pg_last_wal_replay_lsn pg_last_xact_replay_timestamp \
     pg_xact_status pg_available_extension_versions pg_available_extensions pg_char_to_encoding pg_client_encoding \
     pg_collation_for pg_collation_is_visible pg_column_compression pg_column_is_updatable pg_column_size \
@@ -171,7 +173,7 @@ const PLAIN: &str = "array_sample array_shuffle timezone clock_timestamp current
     pg_get_partkeydef pg_get_publication_tables pg_get_replica_identity_index pg_get_ruledef \
     pg_get_serial_sequence pg_get_statisticsobjdef pg_get_statisticsobjdef_columns \
     pg_get_statisticsobjdef_expressions pg_get_triggerdef pg_get_userbyid pg_get_viewdef pg_get_acl \
-    pg_get_loaded_modules pg_has_role pg_identify_object pg_identify_object_as_address \
+    pg_has_role pg_identify_object pg_identify_object_as_address \
     pg_index_column_has_property pg_index_has_property pg_indexam_has_property pg_indexam_progress_phasename \
     pg_input_is_valid pg_input_error_info pg_is_other_temp_schema pg_listening_channels pg_lsn \
     pg_mcv_list_items pg_my_temp_schema pg_opclass_is_visible pg_operator_is_visible pg_opfamily_is_visible \
@@ -228,6 +230,7 @@ impl Functions {
             ("setval", Function::SetValue),
             ("currval", Function::CurrentValue),
             ("lastval", Function::CurrentValue),
+            ("pg_sequence_last_value", Function::SequenceState),
             ("pg_notify", Function::Notify),
             ("stage_copy", Function::Refused(Why::Proxy)),
             ("unstage_copy", Function::Refused(Why::Proxy)),

@@ -61,7 +61,7 @@ fn a_function_of_a_later_postgres_is_refused_until_it_is_classified() {
 }
 
 /// The columns of the views of statistics that name objects; all others count everybody's work.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 22] = [
     "relid",
     "schemaname",
     "relname",
@@ -75,6 +75,15 @@ const NAMES: [&str; 13] = [
     "backend_type",
     "object",
     "context",
+    "sequencename",
+    "sequenceowner",
+    "data_type",
+    "start_value",
+    "min_value",
+    "max_value",
+    "increment_by",
+    "cycle",
+    "cache_size",
 ];
 
 #[tokio::test]
@@ -85,7 +94,7 @@ async fn of_a_view_of_statistics_only_the_names_are_for_tenants() {
     let rights = guard.rights(&[] as &[&str], &[] as &[&str]);
     let columns = "SELECT relname || '.' || attname FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid \
         WHERE relnamespace = 'pg_catalog'::regnamespace AND attnum > 0 AND relkind = 'v' \
-        AND relname ~ '^pg_stat(io)?_' AND relname !~ '^pg_stat_xact_'";
+        AND relname ~ '^(pg_stat(io)?_|pg_sequences$)'";
     let mut tried = 0;
     for column in names(&client, columns).await {
         let (view, column) = column.split_once('.').unwrap();
@@ -99,6 +108,44 @@ async fn of_a_view_of_statistics_only_the_names_are_for_tenants() {
         }
     }
     assert!(tried > 100);
+}
+
+/// Counters of the server process and of sequences tell what others did, by whatever name they are asked for.
+#[test]
+fn counters_of_the_process_and_of_sequences_are_refused_where_tables_are_shared() {
+    let guard = guard();
+    let rights = guard.rights(&[] as &[&str], &[] as &[&str]);
+    for sql in [
+        "SELECT relname, seq_tup_read, n_tup_ins FROM pg_stat_xact_user_tables",
+        "SELECT * FROM pg_stat_xact_all_tables",
+        "SELECT x FROM pg_stat_xact_user_tables AS x",
+        "SELECT (x).n_tup_ins FROM (SELECT t AS x FROM pg_catalog.pg_stat_xact_sys_tables AS t) AS y",
+        "SELECT calls FROM pg_stat_xact_user_functions",
+        "SELECT pg_stat_get_xact_tuples_inserted('t'::regclass)",
+        "SELECT c.oid.pg_stat_get_xact_numscans FROM pg_class AS c",
+        "SELECT last_value FROM pg_sequences",
+        "TABLE pg_sequences",
+        "SELECT row_to_json(s) FROM pg_sequences AS s",
+        "SELECT count(*) FILTER (WHERE s.last_value > 1000) FROM pg_catalog.pg_sequences AS s",
+        "SELECT pg_sequence_last_value('ticket')",
+        "SELECT c.oid.pg_sequence_last_value FROM pg_class AS c",
+        "SELECT pg_get_loaded_modules()",
+        "SELECT * FROM pg_backend_memory_contexts",
+        "SELECT * FROM pg_get_backend_memory_contexts()",
+        "SELECT * FROM pg_stat_get_backend_io(1)",
+        "SELECT * FROM pg_stat_get_wal()",
+    ] {
+        assert!(guard.judge(sql, &rights).is_err(), "{sql}");
+    }
+    for sql in [
+        "SELECT schemaname, relname FROM pg_stat_xact_user_tables",
+        "SELECT schemaname, sequencename, start_value, max_value FROM pg_sequences",
+        "SELECT count(*) FROM pg_sequences WHERE sequencename = 'ticket'",
+        "SELECT last_value FROM readings",
+        "SELECT last_value(a) OVER (ORDER BY b) FROM readings",
+    ] {
+        assert!(guard.judge(sql, &rights).is_ok(), "{sql}");
+    }
 }
 
 /// What the grammar takes for a call of one argument although it looks like a column, the server does too: the guard
