@@ -33,14 +33,43 @@ BEGIN
     ALTER TABLE partywall_locks.secret OWNER TO partywall_owner;
   END IF;
 
-  -- The number in PostgreSQL's space of an organization's own; NULL where there is no organization.
+  -- The number in PostgreSQL's space of an organization's own; NULL where there is no organization. Its first 16 bits are the
+  -- organization's, so that its locks can be counted.
   CREATE OR REPLACE FUNCTION partywall_locks.fold(p_number text) RETURNS bigint LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp AS
-    $$SELECT ('x' || encode(substr(sha256(s.value || convert_to(octet_length(o.org) || ':' || o.org || p_number, 'UTF8')), 1, 8), 'hex'))::bit(64)::bigint
-        FROM partywall_locks.secret s, (SELECT partywall.org() AS org) o$$;
+    $$SELECT ('x' || encode(substr(sha256(s.value || o.own), 1, 2), 'hex') || encode(substr(sha256(s.value || o.own || convert_to(p_number, 'UTF8')), 1, 6), 'hex'))::bit(64)::bigint
+        FROM partywall_locks.secret s, (SELECT convert_to(octet_length(org) || ':' || org, 'UTF8') AS own FROM (SELECT partywall.org() AS org) AS c) AS o$$;
+  -- The number of a lock that is to be taken. All locks of a server stand in one table of fixed size, max_locks_per_transaction *
+  -- (max_connections + max_prepared_transactions); when it is full, nobody can log in or write. So a session holds at most 256
+  -- advisory locks, the sessions of an organization together an eighth of that table, and all together half of it.
+  -- To count them takes some 0.1 ms and makes others wait, so one call in sixteen does: which one, nobody can foresee. Nothing
+  -- that a session or a rollback could set back is remembered.
+  CREATE OR REPLACE FUNCTION partywall_locks.number(p_number text) RETURNS bigint LANGUAGE plpgsql VOLATILE STRICT SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  v_number bigint := partywall_locks.fold(p_number);
+  v_table bigint := current_setting('max_locks_per_transaction')::bigint
+                    * (current_setting('max_connections')::bigint + current_setting('max_prepared_transactions')::bigint);
+  v_own bigint;
+  v_organization bigint;
+  v_all bigint;
+BEGIN
+  IF v_number IS NULL OR get_byte(uuid_send(gen_random_uuid()), 0) >= 16 THEN
+    RETURN v_number;
+  END IF;
+  SELECT count(*) FILTER (WHERE pid = pg_backend_pid()), count(*) FILTER (WHERE objsubid = 1 AND classid::bigint >> 16 = (v_number >> 48) & 65535), count(*)
+    INTO v_own, v_organization, v_all FROM pg_lock_status() WHERE locktype = 'advisory';
+  IF v_own >= 256 OR v_organization >= greatest(v_table / 8, 256) OR v_all >= v_table / 2 THEN
+    RAISE EXCEPTION 'too many advisory locks' USING errcode = 'program_limit_exceeded',
+      detail = format('This session holds %s of at most 256, its organization %s of at most %s.', v_own, v_organization, greatest(v_table / 8, 256)),
+      hint = 'Take one lock for a group of things, and give locks back when the work is done.';
+  END IF;
+  RETURN v_number;
+END
+$$;
   -- How many locks of the session this server process holds: the proxy asks before it lets another session have it.
   CREATE OR REPLACE FUNCTION partywall_locks.held() RETURNS bigint LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
     $$SELECT count(*) FROM pg_lock_status() WHERE locktype = 'advisory' AND pid = pg_backend_pid()$$;
   ALTER FUNCTION partywall_locks.fold(text) OWNER TO partywall_owner;
+  ALTER FUNCTION partywall_locks.number(text) OWNER TO partywall_owner;
   ALTER FUNCTION partywall_locks.held() OWNER TO partywall_owner;
 
   FOR v_function IN
@@ -52,12 +81,12 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO partywall_owner', v_function.original);
     EXECUTE format('CREATE OR REPLACE FUNCTION %s RETURNS %s LANGUAGE sql VOLATILE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS %L',
       v_own, v_function.returns,
-      format('SELECT pg_catalog.%I(partywall_locks.fold(%s))', v_function.name,
+      format('SELECT pg_catalog.%I(partywall_locks.%s(%s))', v_function.name, CASE WHEN v_function.name ~ 'unlock' THEN 'fold' ELSE 'number' END,
              CASE v_function.arguments WHEN 1 THEN ''':'' || $1' ELSE '''/'' || $1 || '','' || $2' END));
     EXECUTE format('ALTER FUNCTION %s OWNER TO partywall_owner', v_own);
   END LOOP;
   REVOKE ALL ON ALL FUNCTIONS IN SCHEMA partywall_locks FROM PUBLIC;
   EXECUTE format('GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA partywall_locks TO %I', app_role);
-  EXECUTE format('REVOKE ALL ON FUNCTION partywall_locks.fold(text) FROM %I', app_role);
+  EXECUTE format('REVOKE ALL ON FUNCTION partywall_locks.fold(text), partywall_locks.number(text) FROM %I', app_role);
 END
 $advisory$;

@@ -39,9 +39,11 @@ BEGIN
       (10, 'signals', 'ending or cancelling other sessions of the same role', 'the guard refuses these functions',
            '^(pg_cancel_backend|pg_terminate_backend)$', false),
       (11, 'other sessions', 'reading what other sessions run, and counters over all tenants', 'the guard refuses these functions and views',
-           '^(pg_stat_get_(?!snapshot_timestamp$|xact_).*|pg_lock_status|pg_prepared_xact|pg_blocking_pids|pg_safe_snapshot_blocking_pids|pg_isolation_test_session_is_blocked|pg_get_replication_slots|pg_get_multixact_members|pg_get_loaded_modules)$', false),
+           '^(pg_stat_get_(?!snapshot_timestamp$).*|pg_get_backend_memory_contexts|pg_get_shmem_allocations.*|pg_lock_status|pg_prepared_xact|pg_blocking_pids|pg_safe_snapshot_blocking_pids|pg_isolation_test_session_is_blocked|pg_get_replication_slots|pg_get_multixact_members|pg_get_loaded_modules)$', false),
       (12, 'advisory locks', 'taking locks that other tenants wait for; they share one space of numbers', 'the guard refuses those of the session',
            '^pg_(try_)?advisory_(xact_)?lock(_shared)?$', false),
+      (19, 'states of sequences', 'reading how many rows all tenants made', 'the guard refuses these functions',
+           '^pg_sequence_last_value$', false),
       (13, 'large objects', 'reading large objects of other tenants: with one role everybody owns all of them', 'the guard refuses these functions',
            '^(lo_(creat|create|from_bytea|get|put|open|close|unlink|lseek|lseek64|tell|tell64|truncate|truncate64)|loread|lowrite)$', false),
       (14, 'messages', 'notifying other tenants, and writing into the WAL', 'the guard refuses these functions',
@@ -51,7 +53,7 @@ BEGIN
       (16, 'tablespaces', 'the sizes of tablespaces', 'nothing; a small leak', '^pg_tablespace_(size|databases)$', false),
       (17, 'set_config', 'setting settings inside a query', 'the guard judges each call', '^set_config$', true),
       (18, 'sizes', 'the sizes of tables that hold every tenant''s rows, WAL positions, transaction ids, sleeping', 'nothing; side channels',
-           '^(pg_(total_)?relation_size|pg_(table|indexes|database)_size|pg_sleep.*|pg_current_wal.*|txid_.*|pg_current_(xact|snapshot).*|pg_xact_commit_timestamp.*|pg_sequence_last_value)$', true))
+           '^(pg_(total_)?relation_size|pg_(table|indexes|database)_size|pg_sleep.*|pg_current_wal.*|txid_.*|pg_current_(xact|snapshot).*|pg_xact_commit_timestamp.*)$', true))
     SELECT 1 AS place, 'database' AS step, 'temporary objects that shadow names, and logins of other roles' AS stops, 'the guard refuses temporary objects' AS instead,
            ARRAY[format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database()), format('REVOKE TEMPORARY, CREATE ON DATABASE %I FROM %I', current_database(), v_role),
                  format('GRANT CONNECT%s ON DATABASE %I TO %I', CASE WHEN v_keep THEN ', TEMPORARY' ELSE '' END, current_database(), v_role)] AS commands
@@ -64,6 +66,9 @@ BEGIN
     UNION ALL SELECT c.place, c.step, c.stops, c.instead, array_agg(format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f.signature) ORDER BY f.signature)
       FROM closed c JOIN functions f ON f.system AND f.name ~ c.pattern AND (c.step <> 'SQL in texts' OR f.name <> 'ts_rewrite' OR f.oid = 'pg_catalog.ts_rewrite(tsquery,text)'::regprocedure)
      WHERE NOT c.strict OR v_profile = 'strict' GROUP BY c.place, c.step, c.stops, c.instead
+    UNION ALL SELECT 22, 'sequences', 'reading how many rows all tenants made; USAGE, which stays, is enough for nextval, currval and defaults', 'nothing; a small leak',
+           array_agg(format('REVOKE SELECT ON SEQUENCE %s FROM PUBLIC, %I', c.oid::regclass, v_role)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind = 'S' AND n.nspname !~ '^pg_' AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(v_role, c.oid, 'SELECT') END
     UNION ALL SELECT 20, 'extensions', 'SQL in texts, other sessions, other servers and state that stays, by what extensions brought', 'the guard refuses those it knows; the rest is yours to revoke',
            array_agg(format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', f.signature)) FROM functions f
      WHERE f.extension IN ('dblink', 'postgres_fdw', 'tablefunc', 'xml2', 'pg_stat_statements', 'pg_cron', 'pg_net', 'http', 'pg_background', 'pgrowlocks', 'pg_buffercache', 'pg_prewarm', 'file_fdw', 'adminpack', 'pageinspect',
@@ -71,7 +76,7 @@ BEGIN
        AND (f.extension <> 'tablefunc' OR f.name ~ '^(crosstab|connectby)') OR f.extension = 'isn' AND f.name = 'isn_weak'
     UNION ALL SELECT 21, 'monitoring', 'nothing; pg_monitor keeps what the steps above took from everybody', 'nothing',
            array_agg(format('GRANT EXECUTE ON FUNCTION %s TO pg_monitor', f.signature)) FROM functions f
-     WHERE f.system AND f.name ~ '^(pg_stat_get_.*|pg_lock_status|pg_prepared_xact|pg_blocking_pids|pg_get_replication_slots|pg_(total_)?relation_size|pg_(table|indexes|database)_size|pg_current_wal.*|pg_notification_queue_usage)$'
+     WHERE f.system AND f.name ~ '^(pg_stat_get_.*|pg_lock_status|pg_prepared_xact|pg_blocking_pids|pg_get_replication_slots|pg_(total_)?relation_size|pg_(table|indexes|database)_size|pg_current_wal.*|pg_notification_queue_usage|pg_sequence_last_value)$'
     UNION ALL SELECT 30, 'pg_settings', 'UPDATE pg_settings, which is SET by another name', 'the guard refuses it', ARRAY['REVOKE UPDATE ON pg_catalog.pg_settings FROM PUBLIC']
     UNION ALL SELECT 31, 'views', 'the views of sessions, locks and statements', 'the guard refuses these views',
            array_agg(format('REVOKE SELECT ON %s FROM PUBLIC', c.oid::regclass)) || array_agg(format('GRANT SELECT ON %s TO pg_monitor', c.oid::regclass))
@@ -85,7 +90,12 @@ BEGIN
     UNION ALL SELECT 41, 'statement statistics', 'statements with literals in pg_stat_statements', 'the guard refuses that view',
            ARRAY[format('ALTER ROLE %I SET pg_stat_statements.track = ''none''', v_role)] WHERE current_setting('pg_stat_statements.track', true) IS NOT NULL
     UNION ALL SELECT 42, 'parameters in the log', 'values of tenants in the server''s log', 'log_parameter_max_length = 0 in the server''s configuration',
-           ARRAY[format('ALTER ROLE %I SET log_parameter_max_length = 0', v_role)]
+           ARRAY[format('ALTER ROLE %I SET log_parameter_max_length = 0', v_role), format('ALTER ROLE %I SET log_parameter_max_length_on_error = 0', v_role)]
+    -- An error quotes what a tenant wrote, at any length: 100 MB of log for each statement. The client hears it all the same, and
+    -- the proxy's audit has its SQLSTATE. What ends a session, and what the server says of itself, is still written.
+    UNION ALL SELECT 44, 'errors and statements in the log', 'texts of tenants filling the disk of the server''s log', 'log_min_messages = log, log_min_error_statement = panic and log_statement = none in the server''s configuration',
+           ARRAY[format('ALTER ROLE %I SET log_min_messages = log', v_role), format('ALTER ROLE %I SET log_min_error_statement = panic', v_role),
+                 format('ALTER ROLE %I SET log_statement = none', v_role)]
     UNION ALL SELECT 43, 'temporary files', 'one statement filling the disk', 'temp_file_limit in the server''s configuration',
            ARRAY[format('ALTER ROLE %I SET temp_file_limit = ''1GB''', v_role)]
     ORDER BY 1

@@ -10,18 +10,20 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::attest::{Depth, Finding, attest};
+use super::attest::{Depth, Finding, NotKnown, attest};
 use super::snapshots::{ShardPlan, Snapshots};
 use crate::config::Breach;
 use crate::event::Event;
 use crate::ids::ShardName;
-use crate::pool::{AskError, Connection, Fitness};
+use crate::pool::{Connection, Fitness};
 use crate::server::ConnectError;
 
 /// How often the attestor looks what is due.
 const TICK: Duration = Duration::from_millis(50);
 /// The first and the longest pause after a shard that could not be reached.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How soon a shard that is not served for a breach is looked at again, if not sooner by the configuration.
+const AFTER_BREACH: Duration = Duration::from_secs(2);
 
 /// What the server's operator sees of these connections.
 const ATTEST_NAME: &str = "partywall-attest";
@@ -32,9 +34,9 @@ pub enum AttestError {
     /// It cannot be reached, or its login role will not do.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// It was lost on the way.
+    /// It was lost on the way, or could not answer.
     #[error("attesting it failed: {0}")]
-    Lost(#[from] AskError),
+    NotKnown(#[from] NotKnown),
 }
 
 /// Attests one shard over a connection of its own.
@@ -58,14 +60,16 @@ struct Watched {
     back_off: Duration,
     running: bool,
     told: Option<String>,
-    /// Whether it was ever looked at with writing canaries.
+    /// Whether it was looked at with writing canaries, and had no breach: what only they see must not be forgotten.
     written: bool,
+    /// Whether the last look told nothing, which is said once.
+    in_doubt: bool,
 }
 
 impl Watched {
     fn new(epoch: u64) -> Self {
         let now = Instant::now();
-        Self { epoch, due: now, back_off: Duration::ZERO, running: false, told: None, written: false }
+        Self { epoch, due: now, back_off: Duration::ZERO, running: false, told: None, written: false, in_doubt: false }
     }
 }
 
@@ -144,23 +148,37 @@ fn conclude(
     let findings = match outcome {
         Ok(findings) => findings,
         Err(error) => {
-            // Whoever wants to be served hears of it from the pools, which cannot connect either.
-            tracing::debug!(%shard, %error, "a shard could not be attested");
+            // Nothing is known, so nothing changes: a gate that is open stays open, one that is shut stays shut.
+            let served = gate.is_open();
+            match error {
+                AttestError::NotKnown(_) if !std::mem::replace(&mut watched.in_doubt, true) => {
+                    tracing::warn!(%shard, %error, served, "a shard could not be attested; it is tried again soon");
+                }
+                // Whoever wants to be served hears of it from the pools, which cannot connect either.
+                _ => tracing::debug!(%shard, %error, "a shard could not be attested"),
+            }
             watched.back_off = (watched.back_off * 2).clamp(BACK_OFF.0, BACK_OFF.1);
             watched.due = Instant::now() + watched.back_off;
             return;
         }
     };
     watched.back_off = Duration::ZERO;
-    watched.due = Instant::now() + config.check.interval;
-    watched.written = true;
     let breach = findings
         .iter()
         .filter(|finding| finding.is_breach())
         .map(ToString::to_string)
         .reduce(|all, one| all + "; " + &one);
     let refused = breach.clone().filter(|_| config.check.on_breach == Breach::Refuse);
+    let pause = if refused.is_some() { config.check.interval.min(AFTER_BREACH) } else { config.check.interval };
+    watched.due = Instant::now() + pause;
+    watched.written = breach.is_none();
     gate.set(if refused.is_some() { Fitness::Unfit } else { Fitness::Fit });
+    if std::mem::take(&mut watched.in_doubt) {
+        tracing::info!(%shard, "the shard could be attested again");
+    }
+    if breach.is_none() && watched.told.as_ref().is_some_and(|told| !told.is_empty()) {
+        tracing::info!(%shard, "the database keeps organizations apart again: it is served");
+    }
     let news = watched.told.as_ref() != Some(breach.as_ref().unwrap_or(&String::new()));
     if news {
         tell(shard, &findings, refused.is_some());

@@ -2,16 +2,15 @@
 //! their own: nothing may come of it.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use super::{Depth, Finding, PATIENCE, PLAIN_MARK, PLAIN_TEXT, Severity, ask};
+use super::{Depth, Finding, NotKnown, PATIENCE, PLAIN_MARK, PLAIN_TEXT, Severity, ask};
 use crate::context::{Context, Setting};
-use crate::pool::{AskError, Cleaning, Connection, Telling};
+use crate::pool::{AskError, Cleaning, Connection, ServerNo, Telling};
 
-/// Names that nobody has; also good where the column is a UUID.
-const CANARIES: [&str; 2] = ["5ca1ab1e-ca9a-4a1e-b00b-00000000000a", "5ca1ab1e-ca9a-4a1e-b00b-00000000000b"];
-
-/// The most relations that are tried.
+/// The most relations that are tried, and the longest that all of it may take.
 const RELATIONS_MAX: usize = 500;
+const TIME_MAX: Duration = Duration::from_secs(60);
 /// The most lengths of columns that are tried, and the longest.
 const LENGTHS_MAX: usize = 16;
 const LENGTH_MAX: usize = 255;
@@ -19,14 +18,14 @@ const LENGTH_MAX: usize = 255;
 /// Protected tables, and what reads them; the column that holds the organization where it may be written; and how many
 /// characters that takes, 0 where it takes any number of them, none where it is no text.
 const RELATIONS: &str = "WITH RECURSIVE edges AS (
-  SELECT w.ev_class AS view, d.refobjid AS target FROM pg_rewrite w
+  SELECT w.ev_class AS view, d.refobjid AS target FROM pg_rewrite w JOIN pg_class v ON v.oid = w.ev_class AND v.relpersistence <> 't'
     JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
    WHERE d.refobjid <> w.ev_class),
 reach AS (SELECT view, target FROM edges UNION SELECT r.view, e.target FROM reach r JOIN edges e ON e.view = r.target),
 bases AS (      -- what a type is made of, through domains, and the length that these say
   SELECT oid AS type, oid AS base, -1 AS length FROM pg_type
   UNION ALL SELECT b.type, t.typbasetype, greatest(b.length, t.typtypmod) FROM bases b JOIN pg_type t ON t.oid = b.base WHERE t.typtype = 'd'),
-policies AS (SELECT polrelid, pg_get_expr(polwithcheck, polrelid) AS text FROM pg_policy),
+policies AS (SELECT polrelid, pg_get_expr(polwithcheck, polrelid) AS text FROM pg_policy JOIN pg_class c ON c.oid = polrelid AND c.relpersistence <> 't'),
 columns AS (
   SELECT DISTINCT ON (a.attrelid) a.attrelid, quote_ident(a.attname) AS name,
          CASE WHEN t.oid = 'name'::regtype THEN 63 WHEN t.typcategory <> 'S' THEN NULL
@@ -60,80 +59,146 @@ struct Column {
     length: Option<usize>,
 }
 
+/// Two names that nobody has: fresh ones each time, so that nobody can take one. Also good where the column is a UUID.
+struct Canaries([String; 2]);
+
+impl Canaries {
+    fn new() -> Result<Self, NotKnown> {
+        let mut random = [0; 15];
+        let no_random = |_| AskError::Io(std::io::Error::other("no random bytes from the system"));
+        aws_lc_rs::rand::fill(&mut random).map_err(no_random)?;
+        let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = |last| {
+            let [a, b, c, d, e] = [&digits[..8], &digits[8..12], &digits[12..15], &digits[15..18], &digits[18..29]];
+            format!("{a}-{b}-4{c}-a{d}-{e}{last}")
+        };
+        Ok(Self([name('a'), name('b')]))
+    }
+
+    /// The one that writes for the other.
+    fn first(&self) -> &str {
+        &self.0[0]
+    }
+
+    /// What a column of `length` characters would make of the first one's name, which goes on by one character, where the
+    /// name is cut.
+    fn cut(&self, length: usize) -> String {
+        self.first().chars().cycle().take(length).collect()
+    }
+}
+
+/// What the canaries try, and what they have found.
+struct Trial<'a> {
+    connection: &'a mut Connection,
+    telling: &'a Telling,
+    canaries: Canaries,
+    relations: Vec<Relation>,
+    begun: Instant,
+    findings: Vec<Finding>,
+}
+
 /// What the canaries found.
 pub(super) async fn try_them(
     connection: &mut Connection,
     telling: &Telling,
     depth: Depth,
-) -> Result<Vec<Finding>, AskError> {
+) -> Result<Vec<Finding>, NotKnown> {
     let question = RELATIONS.replace(PLAIN_MARK, PLAIN_TEXT);
-    let mut relations: Vec<Relation> =
-        ask(connection, &question).await?.rows.into_iter().filter_map(relation).collect();
-    let mut findings = Vec::new();
-    if relations.len() > RELATIONS_MAX {
-        let many = format!("only the first {RELATIONS_MAX} of {} relations were tried", relations.len());
-        findings.push(Finding::new(Severity::Note, "canaries_cut", "relations", many, "nothing"));
-        relations.truncate(RELATIONS_MAX);
+    let answer = ask(connection, &question).await?;
+    if let Some(no) = answer.no {
+        return Err(NotKnown::no_answer("relations", no));
     }
-    for context in [None, Some(CANARIES[0]), Some(CANARIES[1])] {
-        tell(connection, telling, context).await?;
-        for relation in &relations {
-            if relation.readable && sees_rows(connection, &relation.name).await? {
-                findings.push(seen(relation, context.is_some()));
-            }
-            if let (Depth::Writing, Some(CANARY), Some(column)) = (depth, context, &relation.organization)
-                && writes(connection, relation, column, CANARIES[1]).await?
-            {
-                findings.push(written(relation, column));
-            }
-        }
+    let relations: Vec<Relation> = answer.rows.into_iter().filter_map(relation).collect();
+    let (canaries, findings, begun) = (Canaries::new()?, Vec::new(), Instant::now());
+    let mut trial = Trial { connection, telling, canaries, relations, begun, findings };
+    if trial.relations.len() > RELATIONS_MAX {
+        trial.stop(&format!("only the first {RELATIONS_MAX} of {} relations were tried", trial.relations.len()));
+        trial.relations.truncate(RELATIONS_MAX);
     }
+    trial.look(depth).await?;
     if depth == Depth::Writing {
-        findings.extend(write_for_the_alike(connection, telling, &relations).await?);
+        trial.write_for_the_alike().await?;
     }
-    tell(connection, telling, None).await?;
+    trial.tell(None).await?;
+    let mut findings = trial.findings;
+    findings.sort_by_key(Finding::key);
     findings.dedup_by(|a, b| a.key() == b.key());
     Ok(findings)
 }
 
-/// The one that writes for the other.
-const CANARY: &str = CANARIES[0];
+impl Trial<'_> {
+    async fn tell(&mut self, organization: Option<&str>) -> Result<(), AskError> {
+        let name = self.telling.names.organization.as_str();
+        let told = organization.map(|organization| Context::new([Setting::new(name, organization)]));
+        self.connection.tell(told.as_ref(), Cleaning::Nothing).await.map(drop)
+    }
 
-async fn tell(connection: &mut Connection, telling: &Telling, organization: Option<&str>) -> Result<(), AskError> {
-    let told = organization.map(|org| Context::new([Setting::new(telling.names.organization.as_str(), org)]));
-    connection.tell(told.as_ref(), Cleaning::Nothing).await.map(drop)
-}
+    fn stop(&mut self, why: &str) {
+        self.findings.push(Finding::new(Severity::Note, "canaries_cut", "relations", why, "nothing"));
+    }
 
-/// What a column of `length` characters would make of the canary's name, which goes on by one character, where the name is cut.
-fn cut(length: usize) -> String {
-    CANARY.chars().cycle().take(length).collect()
-}
+    /// Whether the time is up; then it says so.
+    fn is_over(&mut self) -> bool {
+        let over = self.begun.elapsed() > TIME_MAX;
+        if over {
+            self.stop("not all relations were tried: they took too long");
+        }
+        over
+    }
 
-/// Tries whether organizations with names that are alike are one: one longer than the column, by its last character; and two
-/// that differ in case, or in a blank at the end.
-async fn write_for_the_alike(
-    connection: &mut Connection,
-    telling: &Telling,
-    relations: &[Relation],
-) -> Result<Vec<Finding>, AskError> {
-    let lengths = |relation: &Relation| relation.organization.as_ref().and_then(|column| column.length);
-    let longest = |length: &usize| (1..=LENGTH_MAX).contains(length);
-    let all: BTreeSet<usize> = relations.iter().filter_map(lengths).filter(longest).collect();
-    let longer = all.into_iter().take(LENGTHS_MAX).map(|length| (Some(length), cut(length) + "x", cut(length)));
-    let others = [(None, CANARY.to_owned(), CANARY.to_uppercase()), (None, CANARY.to_owned() + " ", CANARY.to_owned())];
-    let mut findings = Vec::new();
-    for (length, context, value) in others.into_iter().chain(longer) {
-        tell(connection, telling, Some(&context)).await?;
-        for relation in relations {
-            let Some(column) = &relation.organization else { continue };
-            let concerned = column.length.is_some() && (length.is_none() || length == column.length);
-            if concerned && writes(connection, relation, column, &value).await? {
-                findings.push(alike(relation, column));
+    /// Looks as nobody and as each canary; and the first writes for the second.
+    async fn look(&mut self, depth: Depth) -> Result<(), NotKnown> {
+        let [first, second] = self.canaries.0.clone();
+        for context in [None, Some(&first), Some(&second)] {
+            self.tell(context.map(String::as_str)).await?;
+            for at in 0..self.relations.len() {
+                if self.is_over() {
+                    return Ok(());
+                }
+                let relation = &self.relations[at];
+                if relation.readable {
+                    match sees_rows(self.connection, &relation.name).await? {
+                        Ok(false) => {}
+                        Ok(true) => self.findings.push(seen(relation, context.is_some())),
+                        Err(no) => self.findings.push(unknown(relation, &no)),
+                    }
+                }
+                if let (Depth::Writing, true, Some(column)) = (depth, context == Some(&first), &relation.organization)
+                    && writes(self.connection, relation, column, &second).await?
+                {
+                    self.findings.push(written(relation, column));
+                }
             }
         }
+        Ok(())
     }
-    findings.sort_by_key(Finding::key);
-    Ok(findings)
+
+    /// Tries whether organizations with names that are alike are one: one longer than the column, by its last character; and
+    /// two that differ in case, or in a blank at the end.
+    async fn write_for_the_alike(&mut self) -> Result<(), NotKnown> {
+        let lengths = |relation: &Relation| relation.organization.as_ref().and_then(|column| column.length);
+        let longest = |length: &usize| (1..=LENGTH_MAX).contains(length);
+        let all: BTreeSet<usize> = self.relations.iter().filter_map(lengths).filter(longest).collect();
+        let cut = |length| (Some(length), self.canaries.cut(length) + "x", self.canaries.cut(length));
+        let name = self.canaries.first().to_owned();
+        let mut tried = vec![(None, name.clone(), name.to_uppercase()), (None, name.clone() + " ", name)];
+        tried.extend(all.into_iter().take(LENGTHS_MAX).map(cut));
+        for (length, context, value) in tried {
+            self.tell(Some(&context)).await?;
+            for at in 0..self.relations.len() {
+                if self.is_over() {
+                    return Ok(());
+                }
+                let relation = &self.relations[at];
+                let Some(column) = &relation.organization else { continue };
+                let concerned = column.length.is_some() && (length.is_none() || length == column.length);
+                if concerned && writes(self.connection, relation, column, &value).await? {
+                    self.findings.push(alike(relation, column));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 fn relation(row: Vec<Option<String>>) -> Option<Relation> {
@@ -144,10 +209,23 @@ fn relation(row: Vec<Option<String>>) -> Option<Relation> {
     Some(Relation { name: name?, is_plain: truth(is_plain), readable: truth(readable), organization })
 }
 
-/// Whether there is a row to see. An error (a context that is no UUID, a time-out) shows none.
-async fn sees_rows(connection: &mut Connection, name: &str) -> Result<bool, AskError> {
-    let answer = ask(connection, &format!("SELECT EXISTS (SELECT FROM {name})")).await?;
-    Ok(answer.no.is_none() && answer.rows.first().and_then(|row| row.first()) == Some(&Some("t".to_owned())))
+/// Whether there is a row to see; the error where the time did not suffice to tell. Another error (a context that is no UUID)
+/// shows none.
+async fn sees_rows(connection: &mut Connection, name: &str) -> Result<Result<bool, ServerNo>, NotKnown> {
+    let sql = format!("SET LOCAL statement_timeout = '10s'; SELECT EXISTS (SELECT FROM {name})");
+    let answer = ask(connection, &sql).await?;
+    match answer.no {
+        None => Ok(Ok(answer.rows.first().and_then(|row| row.first()) == Some(&Some("t".to_owned())))),
+        Some(no) if may_pass(&no) => Err(NotKnown::no_answer(name, no)),
+        // Cancelled by its time.
+        Some(no) if no.sqlstate.starts_with("57") => Ok(Err(no)),
+        Some(_) => Ok(Ok(false)),
+    }
+}
+
+/// Whether an error is of want of resources (class 53), or of a server that goes (57P).
+fn may_pass(no: &ServerNo) -> bool {
+    no.sqlstate.starts_with("53") || no.sqlstate.starts_with("57P")
 }
 
 /// Whether a row of another organization is taken: policies are asked before constraints (PostgreSQL's `ExecInsert`), so one
@@ -157,16 +235,23 @@ async fn writes(
     relation: &Relation,
     column: &Column,
     other: &str,
-) -> Result<bool, AskError> {
+) -> Result<bool, NotKnown> {
     let (name, column) = (&relation.name, &column.name);
     connection.inquire("BEGIN; SET LOCAL statement_timeout = '10s'; SET LOCAL lock_timeout = '1s'", PATIENCE).await?;
     let answer = connection.inquire(&format!("INSERT INTO {name} ({column}) VALUES ('{other}')"), PATIENCE).await?;
     connection.inquire("ROLLBACK", PATIENCE).await?;
-    Ok(match answer.no {
-        None => true,
+    match answer.no {
+        None => Ok(true),
+        Some(no) if may_pass(&no) => Err(NotKnown::no_answer(name, no)),
         // Class 23: integrity constraint violation.
-        Some(no) => relation.is_plain && no.sqlstate.starts_with("23"),
-    })
+        Some(no) => Ok(relation.is_plain && no.sqlstate.starts_with("23")),
+    }
+}
+
+fn unknown(relation: &Relation, no: &ServerNo) -> Finding {
+    let consequence = format!("a canary could not look whether it sees rows: {no}");
+    let mend = "an index that leads with the organization: `no_index` names the tables without one";
+    Finding::new(Severity::Warn, "canary_unknown", &relation.name, consequence, mend)
 }
 
 fn seen(relation: &Relation, as_somebody: bool) -> Finding {

@@ -1,5 +1,7 @@
 -- What the catalog says of a database, as the shared login role itself reads it: severity, name, object, consequence, mend.
 -- One question; nothing of it needs rights that any role lacks.  PostgreSQL 13 to 18.
+-- What tenants can make (temporary objects, and what hangs on them) says nothing of the database, and must not make this slow:
+-- it is left out before anything is joined or followed.
 WITH RECURSIVE app AS (
   SELECT oid, quote_ident(rolname) AS name FROM pg_roles WHERE rolname = session_user),
 schemas AS (
@@ -17,7 +19,7 @@ policies AS (
   SELECT p.polrelid AS relation, quote_ident(p.polname) AS name, p.polpermissive AS permissive,
          pg_get_expr(p.polqual, p.polrelid) AS reads, pg_get_expr(p.polwithcheck, p.polrelid) AS writes,
          concat_ws(' ', pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid)) AS text
-    FROM pg_policy p, app WHERE app.oid = ANY (p.polroles) OR 0 = ANY (p.polroles)),
+    FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid AND c.relpersistence <> 't', app WHERE app.oid = ANY (p.polroles) OR 0 = ANY (p.polroles)),
 lossy AS (       -- types to which a cast loses something, as a pattern: what is longer, blanks, case, digits
   SELECT 'character varying\(|character\(|bpchar|name\M|"char"|bit\M|bit varying\(|numeric\(|real\M|double precision|(\w+\.)?citext\M'
          || coalesce((SELECT string_agg('|' || regexp_replace(format_type(t.oid, NULL), '(\W)', '\\\1', 'g') || '(?!\w)', '') FROM pg_type t
@@ -37,7 +39,7 @@ compared AS (    -- the columns that policies compare with something: where orga
    WHERE p.by_context AND position(' ' || quote_ident(a.attname) || ' =' IN p.words) > 0
   UNION SELECT 'org_id'),
 edges AS (       -- which protected tables a view or materialized view reads, directly or through other views
-  SELECT w.ev_class AS view, d.refobjid AS target FROM pg_rewrite w
+  SELECT w.ev_class AS view, d.refobjid AS target FROM pg_rewrite w JOIN pg_class v ON v.oid = w.ev_class AND v.relpersistence <> 't'
     JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass
    WHERE d.refobjid <> w.ev_class),
 reach AS (SELECT view, target FROM edges UNION SELECT r.view, e.target FROM reach r JOIN edges e ON e.view = r.target),
@@ -60,7 +62,7 @@ named AS (       -- protected tables, and what reads them
     FROM pg_class c JOIN schemas s ON s.oid = c.relnamespace WHERE c.relrowsecurity OR c.oid IN (SELECT view FROM reads_of)),
 definers AS (
   SELECT p.oid, p.oid::regprocedure::text AS name, p.config, p.owner::regrole::text AS owner,
-         (o.rolsuper OR o.rolbypassrls OR EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND NOT c.relforcerowsecurity AND c.relowner = p.owner)
+         (o.rolsuper OR o.rolbypassrls OR EXISTS (SELECT FROM pg_class c WHERE c.relrowsecurity AND NOT c.relforcerowsecurity AND c.relowner = p.owner AND c.relpersistence <> 't')
            OR EXISTS (SELECT FROM pg_policy y WHERE p.owner = ANY (y.polroles) AND concat_ws(' ', pg_get_expr(y.polqual, y.polrelid), pg_get_expr(y.polwithcheck, y.polrelid)) !~ $context$))
          AND EXISTS (SELECT FROM calls c JOIN routines r ON r.oid = c.inner_most WHERE c.outer_most = p.oid
                        AND (r.dark OR r.body ~ '\mexecute\M' AND r.body !~ 'language sql' OR EXISTS (SELECT FROM named n WHERE position(n.name IN r.body) > 0 AND r.body ~ n.word))) AS opens
@@ -68,7 +70,8 @@ definers AS (
 open_functions (step, signature) AS (VALUES
   ('signals', 'pg_cancel_backend(integer)'), ('sessions', 'pg_stat_get_activity(integer)'), ('locks', 'pg_lock_status()'),
   ('advisory_locks', 'pg_advisory_lock(bigint)'), ('messages', 'pg_notify(text,text)'), ('large_objects', 'lo_create(oid)'),
-  ('texts_as_sql', 'query_to_xml(text,boolean,boolean,text)'), ('texts_as_sql', 'ts_stat(text)')),
+  ('texts_as_sql', 'query_to_xml(text,boolean,boolean,text)'), ('texts_as_sql', 'ts_stat(text)'),
+  ('counters', 'pg_stat_get_xact_tuples_inserted(oid)'), ('sequence_state', 'pg_sequence_last_value(regclass)')),
 findings (severity, name, object, consequence, mend) AS (
   -- tables
   SELECT 'breach', 'owned', r.name, 'the login role owns it, and can drop its policies or make it another',
@@ -149,12 +152,14 @@ findings (severity, name, object, consequence, mend) AS (
    GROUP BY d.defaclrole, n.nspname, a.grantee, app.name
   UNION ALL SELECT 'warn', 'open_sequence', c.oid::regclass::text, 'a tenant that gets past the guard sets it back, and the inserts of others collide', format('REVOKE UPDATE ON SEQUENCE %s FROM PUBLIC, %s; USAGE is enough for nextval', c.oid::regclass, app.name)
     FROM app, pg_class c JOIN schemas s ON s.oid = c.relnamespace WHERE c.relkind = 'S' AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(app.oid, c.oid, 'UPDATE') END
+  UNION ALL SELECT 'warn', 'sequence_readable', c.oid::regclass::text, 'its last value tells how many rows all organizations made', format('REVOKE SELECT ON SEQUENCE %s FROM PUBLIC, %s', c.oid::regclass, app.name)
+    FROM app, pg_class c JOIN schemas s ON s.oid = c.relnamespace WHERE c.relkind = 'S' AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege(app.oid, c.oid, 'SELECT') END
   UNION ALL SELECT 'breach', 'catalog_readable', c.relname::text, 'it holds ' || k.holds, format('REVOKE ALL ON pg_catalog.%I FROM PUBLIC, %s', c.relname, app.name)
     FROM app, (VALUES ('pg_statistic', 'values from the rows of every organization'), ('pg_statistic_ext_data', 'values from the rows of every organization'),
                       ('pg_largeobject', 'the large objects of every organization'), ('pg_authid', 'the passwords of roles'), ('pg_user_mapping', 'the passwords for foreign servers')) AS k(name, holds)
     JOIN pg_class c ON c.relname = k.name AND c.relnamespace = 'pg_catalog'::regnamespace WHERE has_any_column_privilege(app.oid, c.oid, 'SELECT')
   UNION ALL SELECT DISTINCT 'breach', 'statistics_readable', e.seen_in || ':' || c.oid::regclass, 'it shows values from the rows of every organization', 'an older server''s view that has no regard for row-level security: see the release notes of CVE-2024-4317, or REVOKE SELECT ON pg_catalog.' || e.seen_in || ' FROM PUBLIC'
-    FROM (SELECT 'pg_stats' AS seen_in, schemaname, tablename FROM pg_stats WHERE schemaname !~ '^pg_' UNION ALL SELECT 'pg_stats_ext', schemaname, tablename FROM pg_stats_ext) AS e
+    FROM (SELECT 'pg_stats' AS seen_in, schemaname, tablename FROM pg_stats WHERE schemaname !~ '^pg_' UNION ALL SELECT 'pg_stats_ext', schemaname, tablename FROM pg_stats_ext WHERE schemaname !~ '^pg_') AS e
     JOIN pg_namespace n ON n.nspname = e.schemaname JOIN pg_class x ON x.relnamespace = n.oid AND x.relname = e.tablename
     LEFT JOIN pg_index i ON i.indexrelid = x.oid JOIN pg_class c ON c.oid = coalesce(i.indrelid, x.oid) WHERE c.relrowsecurity
   UNION ALL SELECT 'warn', 'granted_to_public', r.name, 'any role that can log in has ' || string_agg(a.privilege_type, ', ' ORDER BY a.privilege_type), format('REVOKE ALL ON %s FROM PUBLIC', r.name)
@@ -182,6 +187,17 @@ findings (severity, name, object, consequence, mend) AS (
     FROM app WHERE has_table_privilege(app.oid, 'pg_catalog.pg_settings', 'UPDATE')
   UNION ALL SELECT 'warn', 'open_prepared_transactions', 'max_prepared_transactions', 'a prepared transaction keeps its locks for ever; the guard alone stops it', 'max_prepared_transactions = 0 in postgresql.conf'
    WHERE current_setting('max_prepared_transactions')::int > 0
+  UNION ALL SELECT 'warn', 'lock_table', 'partywall_locks', 'one tenant can fill the table of locks of the whole server with advisory locks: nobody can log in or write then', 'partywall policies apply (advisory.sql)'
+   WHERE to_regnamespace('partywall_locks') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = to_regnamespace('partywall_locks') AND p.proname = 'number')
+  UNION ALL SELECT 'warn', 'lock_table', 'max_locks_per_transaction', format('the server has room for %s locks in all, and a session may hold 256 advisory locks alone: few tenants fill it, and nobody can log in or write then', l.room),
+         format('max_locks_per_transaction = %s in postgresql.conf', 4096 / l.processes + 1)
+    FROM (SELECT current_setting('max_locks_per_transaction')::int * p.processes AS room, p.processes
+            FROM (SELECT current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int AS processes) AS p) AS l WHERE l.room < 4096
+  UNION ALL SELECT 'warn', 'server_logs_statements', g.name, 'the server''s log has what tenants write, whole: errors that quote 100 MB fill its disk', format('ALTER ROLE %s SET %s = %L', app.name, g.name, w.value)
+    FROM app, (VALUES ('log_min_messages', 'log', '{log,fatal,panic}'), ('log_min_error_statement', 'panic', '{fatal,panic}'), ('log_statement', 'none', '{none,ddl}')) AS w(name, value, good)
+    JOIN pg_settings g ON g.name = w.name WHERE g.setting <> ALL (w.good::text[])
+  UNION ALL SELECT 'warn', 'server_logs_statements', g.name, 'the server''s log has every statement of tenants', format('ALTER ROLE %s SET %s = 1000', app.name, g.name)
+    FROM app, pg_settings g WHERE g.name = 'log_min_duration_statement' AND g.setting::int BETWEEN 0 AND 99
   UNION ALL SELECT 'warn', 'open_database', datname::text, 'with its password, the login role can sit in a database that nobody has hardened', format('REVOKE CONNECT ON DATABASE %I FROM PUBLIC', datname)
     FROM pg_database, app WHERE datname <> current_database() AND datallowconn AND has_database_privilege(app.oid, pg_database.oid, 'CONNECT')
   UNION ALL SELECT 'warn', 'open_extension', x.extname::text, 'it runs SQL that stands in texts, reaches other servers and files, or shows other sessions; the guard refuses only what it knows: ' || string_agg(DISTINCT o.name, ', '),

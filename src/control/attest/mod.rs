@@ -11,7 +11,7 @@ use postgres_protocol::escape::escape_literal;
 
 use crate::config::ContextNames;
 use crate::context::seal::Form;
-use crate::pool::{Answer, AskError, Connection, Telling};
+use crate::pool::{Answer, AskError, Connection, ServerNo, Telling};
 use crate::refusal::Kind;
 
 /// Each question, its name, the oldest server that has what it asks for, and whether a database that refuses it is merely
@@ -34,7 +34,7 @@ const NAMES_MARK: &str = "$names$";
 
 /// How long one question may take; the server gives up a little earlier.
 const PATIENCE: Duration = Duration::from_secs(40);
-const BEGIN: &str = "BEGIN TRANSACTION READ ONLY; SET LOCAL statement_timeout = '30s'; \
+const BEGIN: &str = "BEGIN TRANSACTION READ ONLY; SET LOCAL statement_timeout = '30s'; SET LOCAL lock_timeout = '2s'; \
      SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL jit = off";
 
 /// How bad a finding is.
@@ -117,6 +117,28 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Why nothing is known of a database.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKnown {
+    /// The connection failed, and must be closed.
+    #[error(transparent)]
+    Lost(#[from] AskError),
+    /// The server could not answer; it may another time.
+    #[error("{question}: {no}")]
+    NoAnswer {
+        /// What was asked.
+        question: String,
+        /// What the server said instead.
+        no: ServerNo,
+    },
+}
+
+impl NotKnown {
+    fn no_answer(question: &str, no: ServerNo) -> Self {
+        Self::NoAnswer { question: question.to_owned(), no }
+    }
+}
+
 /// How deep to look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
@@ -129,13 +151,15 @@ pub enum Depth {
 /// Everything that is to be said about the database of `connection`, the worst first.
 ///
 /// # Errors
-/// When the connection fails; it must be closed then. A question that the server refuses is a finding.
+/// When the connection fails, and must be closed; and when the server does not answer a question for want of memory, time or
+/// anything else that may pass: many locks of a tenant are no evidence against the database. A question that it refuses for want of
+/// a right is a finding.
 pub async fn attest(
     connection: &mut Connection,
     telling: &Telling,
     depth: Depth,
     allow: &[String],
-) -> Result<Vec<Finding>, AskError> {
+) -> Result<Vec<Finding>, NotKnown> {
     let mut findings = Vec::new();
     let (reads_context, names) = (reads_context(&telling.names), names_array(&telling.names));
     for (name, sql, oldest, may_be_closed) in QUESTIONS {
@@ -146,7 +170,8 @@ pub async fn attest(
         let answer = ask(connection, &sql).await?;
         match answer.no {
             None => findings.extend(answer.rows.into_iter().filter_map(Finding::from_row)),
-            Some(no) if may_be_closed && no.sqlstate == Kind::Forbidden.row().sqlstate => {}
+            Some(no) if no.sqlstate != Kind::Forbidden.row().sqlstate => return Err(NotKnown::no_answer(name, no)),
+            Some(_) if may_be_closed => {}
             Some(no) => findings.push(Finding::new(
                 Severity::Breach,
                 "not_attested",
@@ -194,14 +219,15 @@ async fn ask(connection: &mut Connection, sql: &str) -> Result<Answer, AskError>
 }
 
 /// Whether the database's functions are those of a form that wants seals.
-async fn wants_a_seal(connection: &mut Connection) -> Result<bool, AskError> {
+async fn wants_a_seal(connection: &mut Connection) -> Result<bool, NotKnown> {
     let sql = "SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
                WHERE n.nspname = 'partywall' AND p.proname IN ('hello', 'seal_holds')";
-    Ok(!ask(connection, sql).await?.rows.is_empty())
+    let answer = ask(connection, sql).await?;
+    answer.no.map_or(Ok(!answer.rows.is_empty()), |no| Err(NotKnown::no_answer("context", no)))
 }
 
 /// Whether the context is one that a tenant cannot write.
-async fn context(connection: &mut Connection, telling: &Telling) -> Result<Option<Finding>, AskError> {
+async fn context(connection: &mut Connection, telling: &Telling) -> Result<Option<Finding>, NotKnown> {
     match connection.form() {
         Form::Plain if wants_a_seal(connection).await? => Ok(Some(Finding::new(
             Severity::Breach,
@@ -220,15 +246,17 @@ async fn context(connection: &mut Connection, telling: &Telling) -> Result<Optio
         Form::Sealed => Ok(None),
         Form::Guarded => {
             let tried = ask(connection, "SET LOCAL backtrace_functions = 'o_u_p_r_m_g0_n0'").await?;
-            Ok(tried.no.is_none().then(|| {
-                Finding::new(
+            match tried.no {
+                Some(no) if no.sqlstate == Kind::Forbidden.row().sqlstate => Ok(None),
+                Some(no) => Err(NotKnown::no_answer("context", no)),
+                None => Ok(Some(Finding::new(
                     Severity::Breach,
                     "context_writable",
                     "backtrace_functions",
                     "a tenant that gets past the guard writes itself any context",
                     "REVOKE SET ON PARAMETER backtrace_functions FROM PUBLIC, and from the login role",
-                )
-            }))
+                ))),
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ WITH RECURSIVE app AS (
   SELECT oid, $names$ AS names FROM pg_roles WHERE rolname = session_user),
 walled AS (      -- whether the context is another than these settings, for every policy
   SELECT EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = to_regnamespace('partywall') AND p.proname IN ('hello', 'seal_holds'))
-         AND NOT EXISTS (SELECT FROM pg_policy y WHERE concat_ws(' ', pg_get_expr(y.polqual, y.polrelid), pg_get_expr(y.polwithcheck, y.polrelid)) ~ 'current_setting') AS holds),
+         AND NOT EXISTS (SELECT FROM pg_policy y JOIN pg_class c ON c.oid = y.polrelid AND c.relpersistence <> 't' WHERE concat_ws(' ', pg_get_expr(y.polqual, y.polrelid), pg_get_expr(y.polwithcheck, y.polrelid)) ~ 'current_setting') AS holds),
 brought AS (
   SELECT d.objid AS routine, x.extname::text AS extension FROM pg_depend d JOIN pg_extension x ON x.oid = d.refobjid
    WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'),

@@ -68,7 +68,7 @@ const FAULTS: &[(&str, &str, Severity, &str)] = &[
     ),
     (
         "ALTER TABLE ledger OWNER TO partywall_app",
-        "ALTER TABLE ledger OWNER TO postgres; GRANT SELECT, INSERT, UPDATE, DELETE ON ledger TO partywall_app; GRANT USAGE, SELECT ON SEQUENCE ledger_id_seq TO partywall_app",
+        "ALTER TABLE ledger OWNER TO postgres; GRANT SELECT, INSERT, UPDATE, DELETE ON ledger TO partywall_app; GRANT USAGE ON SEQUENCE ledger_id_seq TO partywall_app",
         Severity::Breach,
         "owned:public.ledger",
     ),
@@ -467,7 +467,7 @@ async fn readiness(proxy: &Proxy) -> (bool, String) {
 }
 
 /// Whether a client of acme gets an answer; the SQLSTATE of its refusal otherwise.
-async fn served(proxy: &Proxy) -> Result<(), String> {
+pub(super) async fn served(proxy: &Proxy) -> Result<(), String> {
     let work = async {
         let client = proxy.connect_with(&proxy.client_config("acme")).await?;
         client.query("SELECT body FROM canary LIMIT 1", &[]).await.map(drop)
@@ -476,7 +476,7 @@ async fn served(proxy: &Proxy) -> Result<(), String> {
         .map_err(|error: tokio_postgres::Error| error.code().map(|code| code.code().to_owned()).unwrap_or_default())
 }
 
-async fn until(proxy: &Proxy, wanted: Result<(), &str>) {
+pub(super) async fn until(proxy: &Proxy, wanted: Result<(), &str>) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let now = served(proxy).await;

@@ -15,6 +15,16 @@ const CLOSED: &[&str] = &[
     "SELECT * FROM pg_locks",
     "SELECT pg_lock_status()",
     "SELECT pg_stat_get_live_tuples(1)",
+    "SELECT n_tup_ins FROM pg_stat_xact_user_tables",
+    "SELECT pg_stat_get_xact_tuples_returned(1)",
+    "SELECT heap_blks_hit FROM pg_statio_user_tables",
+    "SELECT * FROM pg_stat_wal",
+    "SELECT * FROM pg_stat_bgwriter",
+    "SELECT * FROM pg_stat_slru",
+    "SELECT * FROM pg_backend_memory_contexts",
+    "SELECT last_value FROM pg_sequences",
+    "SELECT last_value FROM counted",
+    "SELECT pg_sequence_last_value('counted')",
     "SELECT pg_advisory_lock(1)",
     "SELECT pg_try_advisory_xact_lock_shared(1, 2)",
     "SELECT lo_create(0)",
@@ -42,6 +52,8 @@ const OPEN: &[&str] = &[
     "SELECT * FROM information_schema.tables LIMIT 1",
     "SELECT ts_rewrite('a'::tsquery, 'a'::tsquery, 'b'::tsquery)",
     "SELECT name FROM pg_settings LIMIT 1",
+    "SELECT sequence_schema, sequence_name, maximum_value FROM information_schema.sequences",
+    "SELECT nextval('counted'), currval('counted'), lastval()",
     "SELECT gen_random_uuid(), now(), version()",
 ];
 
@@ -49,6 +61,8 @@ const OPEN: &[&str] = &[
 async fn the_default_profile_closes_what_tenants_do_not_need_and_can_be_taken_back() {
     let walled = Walled::new(Form::Guarded).await;
     let turn = turn().await;
+    let sequence = "CREATE SEQUENCE counted; GRANT USAGE, SELECT ON SEQUENCE counted TO partywall_app";
+    walled.admin.batch_execute(sequence).await.expect("makes a sequence");
     // Twice: it is safe to repeat.
     for _ in 0..2 {
         walled.admin.batch_execute(policies::HARDENING.sql).await.expect("hardens");
@@ -72,6 +86,8 @@ async fn the_default_profile_closes_what_tenants_do_not_need_and_can_be_taken_ba
 async fn the_strict_profile_closes_more() {
     let walled = Walled::new(Form::Guarded).await;
     let turn = turn().await;
+    let sequence = "CREATE SEQUENCE counted; GRANT USAGE, SELECT ON SEQUENCE counted TO partywall_app";
+    walled.admin.batch_execute(sequence).await.expect("makes a sequence");
     walled.admin.batch_execute("SET partywall.profile = 'strict'").await.expect("sets");
     walled.admin.batch_execute(policies::HARDENING.sql).await.expect("hardens");
     let client = walled.app().await;
@@ -148,6 +164,73 @@ async fn an_organizations_advisory_locks_are_its_own() {
     clients[0].batch_execute("SELECT partywall_locks.pg_advisory_unlock(42)").await.expect("unlocks");
     assert!(clients[1].query_one(lock, &[]).await.expect("asks").get::<_, bool>(0));
     clients[1].batch_execute("BEGIN; SELECT partywall_locks.pg_advisory_xact_lock(1, 2); COMMIT").await.expect("locks");
+}
+
+/// Each function that takes a lock, with either kind of key.
+const TAKING: &[&str] = &[
+    "pg_advisory_lock(g)",
+    "pg_advisory_lock(1, g)",
+    "pg_advisory_lock_shared(g)",
+    "pg_advisory_lock_shared(g, 1)",
+    "pg_try_advisory_lock(g)",
+    "pg_try_advisory_lock(2, g)",
+    "pg_try_advisory_lock_shared(g)",
+    "pg_try_advisory_lock_shared(3, g)",
+    "pg_advisory_xact_lock(g)",
+    "pg_advisory_xact_lock(1, g)",
+    "pg_advisory_xact_lock_shared(g)",
+    "pg_advisory_xact_lock_shared(g, 1)",
+    "pg_try_advisory_xact_lock(g)",
+    "pg_try_advisory_xact_lock(2, g)",
+    "pg_try_advisory_xact_lock_shared(g)",
+    "pg_try_advisory_xact_lock_shared(3, g)",
+];
+
+#[tokio::test]
+async fn a_session_and_an_organization_take_a_bounded_number_of_advisory_locks() {
+    let walled = Walled::new(Form::Plain).await;
+    walled.admin.batch_execute(policies::ADVISORY.sql).await.expect("installs");
+    let within = |organization: &'static str| {
+        let client = walled.app();
+        async move {
+            let client = client.await;
+            client.batch_execute(&format!("SET app.current_org_id = '{organization}'")).await.expect("sets");
+            client
+        }
+    };
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    for taking in TAKING {
+        let client = within("acme").await;
+        let sql =
+            format!("SELECT count(*) FROM generate_series(1, 1000000) AS g WHERE partywall_locks.{taking} IS NOT NULL");
+        client.batch_execute("BEGIN").await.expect("begins");
+        assert_eq!(refused(&client, &sql).await, Some(SqlState::PROGRAM_LIMIT_EXCEEDED), "{taking}");
+        // Locks of the session outlive the error; more than a few beyond the bound there never are.
+        let now = count(&walled.admin, held).await;
+        assert!(now < 256 + 400, "{taking}: {now}");
+        client.batch_execute("ROLLBACK; SELECT pg_advisory_unlock_all()").await.expect("gives back");
+    }
+    // What an organization holds in many sessions counts together; another's is not touched by it.
+    let mut sessions = Vec::new();
+    let table =
+        "SELECT current_setting('max_locks_per_transaction')::bigint * current_setting('max_connections')::bigint";
+    let share = count(&walled.admin, table).await / 8;
+    for _ in 0..12 {
+        let client = within("acme").await;
+        let _ = client
+            .batch_execute(
+                "SELECT partywall_locks.pg_advisory_lock_shared(g, pg_backend_pid()) FROM generate_series(1, 250) AS g",
+            )
+            .await;
+        sessions.push(client);
+    }
+    let now = count(&walled.admin, held).await;
+    assert!(now > share - 256 && now < share + 800, "{now} of {share}");
+    let globex = within("globex").await;
+    globex
+        .batch_execute("SELECT partywall_locks.pg_advisory_lock(g) FROM generate_series(1, 200) AS g")
+        .await
+        .expect("has a share of its own");
 }
 
 #[tokio::test]

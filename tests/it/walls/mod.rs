@@ -2,6 +2,7 @@
 
 mod attest;
 mod comparisons;
+mod evidence;
 mod guarded;
 mod hardening;
 mod locks;
