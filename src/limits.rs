@@ -3,6 +3,7 @@
 //! Counts are atomics shared by all data threads; an organization's handle is resolved once, at login. Waiting is not
 //! done here: `pool` keeps the line and asks for a permit when a statement's turn has come.
 
+mod kept;
 mod results;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::config::Tier;
 use crate::ids::OrgId;
 use crate::refusal::{Kind, Refusal};
 
+pub use kept::{KEPT_BYTES_MAX, Kept, SAVEPOINTS_MAX, Share};
 pub use results::{ResultMeter, Source};
 
 /// All organizations that have sessions, or had them lately.
@@ -72,6 +74,7 @@ pub struct OrgLimits {
     running: AtomicU32,
     queued: AtomicU32,
     pinned: AtomicU32,
+    kept: kept::Counts,
     /// Some line waits for a permit of this organization.
     starved: AtomicBool,
     /// The dispatchers to wake when a permit comes free; one a data thread and pool.
@@ -89,6 +92,7 @@ impl OrgLimits {
             running: AtomicU32::new(0),
             queued: AtomicU32::new(0),
             pinned: AtomicU32::new(0),
+            kept: kept::Counts::default(),
             starved: AtomicBool::new(false),
             wakers: Mutex::new(Vec::new()),
         }

@@ -36,6 +36,10 @@ pub enum Kind {
     TransactionTimeout,
     /// A command that cannot run inside a transaction block.
     ActiveTransaction,
+    /// The organization's sessions keep as much in the proxy as they may.
+    OrganizationMemory,
+    /// A name of the protocol is longer than the proxy keeps.
+    NameTooLong,
     /// The organization's storage quota is used up.
     StorageQuota,
     /// A result would be larger than the tier allows.
@@ -138,7 +142,7 @@ const SHORT_TRANSACTIONS: Option<&str> = Some("Connect again, and do the work in
 
 impl Kind {
     /// Every kind, in the order of the table.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::InvalidToken,
         Self::TlsRequired,
         Self::OrganizationSuspended,
@@ -153,6 +157,8 @@ impl Kind {
         Self::IdleTransaction,
         Self::TransactionTimeout,
         Self::ActiveTransaction,
+        Self::OrganizationMemory,
+        Self::NameTooLong,
         Self::StorageQuota,
         Self::ResultTooLarge,
         Self::StatementTooLarge,
@@ -203,6 +209,14 @@ impl Kind {
             Self::IdleTransaction => row("25P03", Fatal, "idle_transaction", INFO, SHORT_SILENCE),
             Self::TransactionTimeout => row("25P04", Fatal, "transaction_timeout", INFO, SHORT_TRANSACTIONS),
             Self::ActiveTransaction => row("25001", Error, "active_transaction", INFO, None),
+            Self::OrganizationMemory => row(
+                "53200",
+                Error,
+                "organization_memory",
+                INFO,
+                Some("Close prepared statements that are not needed any more, or use fewer sessions."),
+            ),
+            Self::NameTooLong => row("42622", Error, "name_too_long", INFO, None),
             Self::StorageQuota => {
                 row("53100", Error, "storage_quota", INFO, Some("Delete data, or ask for more storage."))
             }

@@ -91,11 +91,7 @@ impl Weighter<Key, Known> for Bytes {
     fn weight(&self, key: &Key, known: &Known) -> u64 {
         let verdict = match known {
             Known::Apart => 0,
-            Known::Verdict(verdict) => {
-                let relations = verdict.reads().len() + verdict.writes().len();
-                let text = verdict.rewritten().map_or(0, str::len);
-                text + 48 * relations + 96 * verdict.changes().count() + 24 * verdict.statements().len()
-            }
+            Known::Verdict(verdict) => verdict.bytes(),
         };
         (key.text.len() + 256 + verdict) as u64
     }

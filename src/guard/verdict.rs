@@ -54,6 +54,13 @@ impl Verdict {
         self.class
     }
 
+    /// How many bytes are kept of it, roughly.
+    pub fn bytes(&self) -> usize {
+        let relations = self.reads.len() + self.writes.len();
+        let text = self.rewritten().map_or(0, str::len);
+        text + 48 * relations + 96 * self.changes().count() + 24 * self.statements.len()
+    }
+
     /// The statements in their order; none for an empty text, which the server answers with EmptyQueryResponse.
     pub fn statements(&self) -> &[Statement] {
         &self.statements

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::bond::Bond;
 use super::cleaning::{self, Cleaning, Left};
-use super::statements::{Prepared, Statement};
+use super::statements::{LARGE_TEXT_BYTES, Prepared, Statement};
 use super::{Asker, Wish};
 use crate::context::Context;
 use crate::context::seal::Form;
@@ -60,6 +60,8 @@ pub struct Connection {
     pub prepared: Prepared,
     /// The unnamed statement on it.
     pub unnamed: Option<Rc<Statement>>,
+    /// Its process has read a large text.
+    large_text: bool,
     /// The session that had it last; none since it was cleaned.
     pub(super) last_session: Option<SessionId>,
     /// The organization that had it last; none since it was cleaned.
@@ -122,6 +124,7 @@ impl Connection {
             reported: None,
             prepared: Prepared::default(),
             unnamed: None,
+            large_text: false,
             last_session: None,
             last_org: None,
             idle_since: Instant::now(),
@@ -151,6 +154,17 @@ impl Connection {
     /// Makes the taint at least `taint`.
     pub fn taint(&mut self, taint: Taint) {
         self.taint = self.taint.max(taint);
+    }
+
+    /// Remembers that its process reads a text of so many bytes.
+    #[inline]
+    pub fn note_text(&mut self, bytes: usize) {
+        self.large_text |= bytes >= LARGE_TEXT_BYTES;
+    }
+
+    /// Whether its process is likely to hold memory that nobody needs any more.
+    pub(super) fn is_swollen(&self) -> bool {
+        self.large_text && !self.prepared.has_large_in_use()
     }
 
     /// Whether nothing has come since the last answer: an idle server has nothing to say but that it goes.

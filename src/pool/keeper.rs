@@ -223,7 +223,8 @@ impl Pool {
             let old = now.duration_since(connection.server.opened) > settings.lifetime;
             let unused = spare > 0 && now.duration_since(connection.idle_since) > settings.idle_timeout;
             let quiet = connection.is_quiet();
-            if quiet && !old && !unused && !unfit && surplus == 0 && connection.epoch == settings.epoch {
+            let fit = !unfit && !connection.is_swollen() && connection.epoch == settings.epoch;
+            if quiet && !old && !unused && fit && surplus == 0 {
                 staying.push_back(connection);
                 continue;
             }

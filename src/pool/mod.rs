@@ -22,7 +22,7 @@ pub use gate::{Fitness, Gate};
 pub use inquiry::{Answer, ServerNo};
 pub use lease::Lease;
 pub use line::Line;
-pub use statements::{Prepared, Statement, StatementKey, Statements};
+pub use statements::{Entry, LARGE_TEXT_BYTES, Prepared, Statement, StatementKey, Statements};
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};

@@ -18,6 +18,9 @@ use crate::wire::frame::{self, backend, frontend};
 /// As many portals of statements about the session itself may be open at a time.
 const ABOUT_PORTALS_MAX: usize = 100;
 
+/// So many bytes of texts may these have together.
+const ABOUT_PORTAL_BYTES_MAX: usize = 2 << 20;
+
 /// A portal of a statement about the session itself.
 #[derive(Debug, Clone)]
 pub(super) struct AboutPortal {
@@ -80,7 +83,8 @@ impl Session {
         verdict: Arc<Verdict>,
         out: &mut Outgoing<'_>,
     ) -> Stepped {
-        if self.about_portals.len() >= ABOUT_PORTALS_MAX {
+        let bytes: usize = self.about_portals.values().map(|portal| portal.text.len()).sum();
+        if self.about_portals.len() >= ABOUT_PORTALS_MAX || bytes + text.len() > ABOUT_PORTAL_BYTES_MAX {
             let words = "this session has too many portals open";
             self.refuse_extended(Refusal::new(Kind::StatementTooLarge, words).with_hint("Close them."), out);
             return self.drop_message(bind.size);

@@ -161,7 +161,7 @@ impl Session {
         let looked_into = match tag {
             backend::READY_FOR_QUERY | backend::PARAMETER_STATUS => true,
             backend::ERROR_RESPONSE => size <= LOOKED_INTO_BYTES_MAX,
-            backend::COMMAND_COMPLETE => source.is_cursor(),
+            backend::COMMAND_COMPLETE => source.is_cursor() || self.transaction.listens(),
             _ => false,
         };
         if looked_into && whole.is_none() {
@@ -182,6 +182,11 @@ impl Session {
         {
             // As on a connection of its own, preparing it again helps; the statement that others share would not.
             self.names.shared().for_each(|statement| self.pool.statements.forget(statement));
+        }
+        if let (backend::COMMAND_COMPLETE, Some(body)) = (tag, whole)
+            && self.transaction.listens()
+        {
+            self.transaction.ended(body);
         }
         if let (backend::PARAMETER_STATUS, Some(body)) = (tag, whole) {
             self.note_parameter(body);
@@ -330,6 +335,7 @@ impl Session {
         if tag == backend::READY_FOR_QUERY && !self.flow.owes() {
             self.end_watched();
             self.names.forget_gone();
+            self.settle_transaction();
         }
         if tag == backend::READY_FOR_QUERY && self.flow.status() == Status::Idle {
             // Portals end with their transaction.
@@ -413,9 +419,10 @@ impl Session {
                 }
                 Undo::Evicted(statement) => {
                     if let Some(lease) = &mut self.lease {
-                        lease.prepared.insert(&statement);
+                        lease.prepared.put_back(statement);
                     }
                 }
+                Undo::PortalClosed { name, size } => self.transaction.closed_in_vain(&name, size),
                 Undo::UnnamedPortal(batch) => self.unnamed_portal.bound_in_vain(batch),
                 Undo::AboutPortal { name, batch } => self.undo_about_portal(&name, batch),
                 Undo::Closed { name, held } => self.names.insert(&name, held),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Session;
 use super::names::Held;
-use super::settings::bears_on_plans;
+use super::settings::{OWN_SETTINGS_BYTES_MAX, bears_on_plans};
 use crate::config::Tier;
 use crate::event::StatementClass;
 use crate::guard::{Change, Guard, Rights, Set, TIER_LIMITS, Taints, TierLimits, Value, Verdict};
@@ -92,7 +92,10 @@ impl Session {
 
     fn apply_settings(&mut self, verdict: &Verdict) -> Result<(), Refusal> {
         verdict.changes().try_for_each(|change| match change {
-            Change::Set(set) if set.local != Some(true) => self.touch(&set.name),
+            Change::Set(set) if set.local != Some(true) => {
+                self.admit_value(&set.value)?;
+                self.touch(&set.name)
+            }
             Change::Reset { name, local: false, .. } => self.touch(name),
             Change::Set(Set { name, .. }) | Change::Reset { name, .. } => {
                 self.own.touch_locally(name);
@@ -152,6 +155,19 @@ impl Session {
         }
     }
 
+    /// What a session has set is told to each server connection that it gets.
+    fn admit_value(&self, value: &Value) -> Result<(), Refusal> {
+        match value {
+            Value::Literal(value) if value.len() + self.own.bytes() > OWN_SETTINGS_BYTES_MAX => Err(too_long()),
+            Value::Literal(_) | Value::Parameter(_) | Value::Unknown => Ok(()),
+        }
+    }
+
+    /// The same, when the server has told what the values are.
+    pub(super) fn settings_fit(&self) -> Result<(), Refusal> {
+        if self.own.bytes() > OWN_SETTINGS_BYTES_MAX { Err(too_long()) } else { Ok(()) }
+    }
+
     fn touch(&mut self, name: &str) -> Result<(), Refusal> {
         self.leave_plans(name);
         if self.own.touch(name) {
@@ -172,6 +188,11 @@ impl Session {
             Some(Held::About { .. }) | None => Ok(()),
         }
     }
+}
+
+fn too_long() -> Refusal {
+    let message = format!("the settings of this session are longer than {} kB together", OWN_SETTINGS_BYTES_MAX >> 10);
+    Refusal::new(Kind::StatementTooLarge, message).with_hint("Keep long values in a table, or set them with SET LOCAL.")
 }
 
 fn unpooled(what: &str, instead: &'static str) -> Refusal {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::deadlines::FLUSHED_EXECUTES;
 use super::frontend::{Step, Stepped, put_named, put_parse, violation};
-use super::names::{Held, Undo};
+use super::names::{Held, NAME_BYTES_MAX, Undo};
 use super::outgoing::Outgoing;
 use super::unnamed_portal::Use;
 use super::{Rest, Session, Stalled};
@@ -19,8 +19,8 @@ use crate::refusal::{Kind, Refusal};
 use crate::wire::flow::Owed;
 use crate::wire::frame::{self, backend, frontend};
 
-/// The most bytes that the two names at the front of a Bind may have.
-const BIND_NAMES_BYTES_MAX: usize = 4096;
+/// The most bytes that the two names at the front of a Bind may have, as those of other messages.
+const BIND_NAMES_BYTES_MAX: usize = frame::SMALL_FRAME_BYTES_MAX;
 
 /// A Bind of the client's: its names, and its size in bytes with all that follows them.
 pub(super) struct BindTo<'a> {
@@ -35,7 +35,15 @@ impl Session {
             self.refuse_extended(self.too_long(), out);
             return self.drop_message(size);
         }
-        let Some(message) = data.get(at..at + size) else { return Ok(Step::Stall(Stalled::More)) };
+        let Some(message) = data.get(at..at + size) else {
+            return match self.account_for(size) {
+                Ok(()) => Ok(Step::Stall(Stalled::More)),
+                Err(refusal) => {
+                    self.refuse_extended(refusal, out);
+                    self.drop_message(size)
+                }
+            };
+        };
         let Some((name, body)) = frame::split_cstr(&message[frame::HEADER_BYTES..]) else {
             return Err(violation("invalid string in message"));
         };
@@ -53,6 +61,11 @@ impl Session {
                 return Ok(Step::Whole);
             }
         };
+        if name.len() > NAME_BYTES_MAX {
+            self.judged = None;
+            self.refuse_extended(name_too_long("prepared statement"), out);
+            return Ok(Step::Whole);
+        }
         if let Err(refusal) = self.check_name(name, body.len()) {
             return Ok(self.refuse_name(body, verdict, refusal, out));
         }
@@ -97,7 +110,16 @@ impl Session {
         Step::Whole
     }
 
-    fn check_name(&self, name: &[u8], bytes: usize) -> Result<(), Refusal> {
+    /// Refuses the name of a portal that is to be bound where it is too long; whether it did.
+    fn check_portal_name(&mut self, portal: &[u8], out: &mut Outgoing<'_>) -> bool {
+        let long = portal.len() > NAME_BYTES_MAX;
+        if long {
+            self.refuse_extended(name_too_long("portal"), out);
+        }
+        long
+    }
+
+    fn check_name(&mut self, name: &[u8], bytes: usize) -> Result<(), Refusal> {
         if !name.is_empty() && self.names.get(name).is_some() {
             let message = format!("prepared statement \"{}\" already exists", String::from_utf8_lossy(name));
             return Err(Refusal::new(Kind::DuplicateStatement, message));
@@ -106,7 +128,7 @@ impl Session {
             let message = "this session holds too many prepared statements";
             return Err(Refusal::new(Kind::StatementTooLarge, message).with_hint("Close those not needed any more."));
         }
-        Ok(())
+        self.account_for(0)
     }
 
     fn prepare(
@@ -118,10 +140,17 @@ impl Session {
         out: &mut Outgoing<'_>,
     ) -> Step {
         let key = StatementKey { scope: self.scope(), body: sent_body(body, &verdict).into() };
+        if let Some(lease) = &mut self.lease {
+            lease.note_text(body.len());
+        }
         if name.is_empty() {
+            let share = match self.share_of_unnamed(body.len()) {
+                Ok(share) => share,
+                Err(refusal) => return self.refuse_parse(refusal, out),
+            };
             self.begin_statement(Arc::clone(&verdict));
             self.drop_unnamed();
-            let statement = self.pool.statements.lone(key);
+            let statement = self.pool.statements.lone(key, share);
             self.undecided.note_statement(&statement, &self.flow);
             if let Some(lease) = &mut self.lease {
                 lease.unnamed = Some(Rc::clone(&statement));
@@ -135,7 +164,11 @@ impl Session {
             self.flow.sent(Owed::Parse { ours: false, quiet: false, undo });
             return Step::Whole;
         }
-        let statement = self.pool.statements.intern(key);
+        let limits = self.seat.limits();
+        let statement = match self.pool.statements.intern(key, |bytes| limits.keep(bytes).map(Some)) {
+            Ok(statement) => statement,
+            Err(refusal) => return self.refuse_parse(refusal, out),
+        };
         if self.undecided.has_statement(&statement, &self.flow) {
             self.judged = Some(verdict);
             return Step::Stall(Stalled::Answers);
@@ -155,10 +188,9 @@ impl Session {
     /// now, and whoever prepares a statement is to hear of them as they are (PostgreSQL manual, "PREPARE").
     fn close_there(&mut self, statement: &Rc<Statement>, out: &mut Outgoing<'_>) {
         let Some(lease) = &mut self.lease else { return };
-        if lease.prepared.touch(statement) {
-            lease.prepared.remove(statement);
+        if let Some(there) = lease.prepared.take(statement) {
             put_named(out.writer(), frontend::CLOSE, statement.server_name().as_bytes());
-            self.flow.sent(Owed::Close { ours: true, undo: Undo::Evicted(Rc::clone(statement)) });
+            self.flow.sent(Owed::Close { ours: true, undo: Undo::Evicted(there) });
         }
     }
 
@@ -172,7 +204,11 @@ impl Session {
         let body = &there[frame::HEADER_BYTES..];
         let names = frame::split_cstr(body).and_then(|(portal, rest)| Some((portal, frame::split_cstr(rest)?.0)));
         let Some((portal, name)) = names else {
-            if there.len() == size || body.len() > BIND_NAMES_BYTES_MAX {
+            if body.len() > BIND_NAMES_BYTES_MAX {
+                self.refuse_extended(name_too_long("portal or statement"), out);
+                return self.drop_message(size);
+            }
+            if there.len() == size {
                 return Err(violation("invalid string in message"));
             }
             return Ok(Step::Stall(Stalled::More));
@@ -187,13 +223,18 @@ impl Session {
                 self.refuse_extended(unknown_statement(name), out);
                 return self.drop_message(size);
             }
+            Some(_) if self.check_portal_name(portal, out) => return self.drop_message(size),
             Some(Held::About { text, verdict }) => return self.bind_about_session(&bind, text, verdict, out),
             Some(held) => held,
         };
+        if let Some(step) = self.bind_in_transaction(&bind, &held, out) {
+            return step;
+        }
         if let Err(refusal) = self.apply_held(&held) {
             self.refuse_extended(refusal, out);
             return self.drop_message(size);
         }
+        self.transaction.sent_bind(portal, held.verdict(), size);
         self.ensure_prepared(name, &held, out);
         self.forget_about_portal(portal);
         self.sources.bound(portal, held.verdict());
@@ -296,11 +337,13 @@ impl Session {
                 }
             }
         }
-        let source = match owed {
-            Owed::Execute => self.sources.of_execute(body),
-            _ => Source::NONE,
-        };
-        self.portal_message(owed, source, range, out)
+        let is_execute = matches!(owed, Owed::Execute);
+        let source = if is_execute { self.sources.of_execute(body) } else { Source::NONE };
+        let step = self.portal_message(owed, source, range, out)?;
+        if is_execute && matches!(step, Step::Whole) {
+            self.transaction.sent_execute(frame::split_cstr(body).map_or(&[][..], |(portal, _)| portal));
+        }
+        Ok(step)
     }
 
     /// A message about a portal: portals live on the lease and keep the client's names.
@@ -335,8 +378,12 @@ impl Session {
                 self.reply_here(backend::CLOSE_COMPLETE, Undo::Nothing);
                 return Ok(Step::Whole);
             }
-            let owed = Owed::Close { ours: false, undo: Undo::Nothing };
-            return self.portal_message(owed, Source::named(portal), range, out);
+            if !self.has_lease() {
+                return Ok(Step::Stall(Stalled::Lease));
+            }
+            let size = self.transaction.sent_close(portal);
+            let undo = size.map_or(Undo::Nothing, |size| Undo::PortalClosed { name: portal.into(), size });
+            return self.portal_message(Owed::Close { ours: false, undo }, Source::named(portal), range, out);
         }
         let Some((name, _)) = frame::split_cstr(name) else { return Err(violation("invalid string in message")) };
         // The statement stays on server connections: others may share it. It goes when it is the least recently used.
@@ -349,7 +396,10 @@ impl Session {
         }
         let undo = match self.names.remove(name) {
             _ if name.is_empty() => Undo::Unnamed(self.names.renew(None)),
-            Some(held) => Undo::Closed { name: name.into(), held },
+            Some(held) => {
+                self.close_large(&held, out);
+                Undo::Closed { name: name.into(), held }
+            }
             None => Undo::Nothing,
         };
         self.undecided.note_name(name, &self.flow);
@@ -362,6 +412,21 @@ impl Session {
         }
         self.reply_here(backend::CLOSE_COMPLETE, undo);
         Ok(Step::Whole)
+    }
+
+    /// Closes a large statement on the server connection, where nobody else holds it: the server keeps many times its size.
+    fn close_large(&mut self, held: &Held, out: &mut Outgoing<'_>) {
+        let Held::Shared { statement, .. } = held else { return };
+        if !self.is_working() {
+            return;
+        }
+        if let Some(lease) = &mut self.lease
+            && let Some(closed) = lease.prepared.take_closed(statement)
+        {
+            put_named(out.writer(), frontend::CLOSE, closed.server_name().as_bytes());
+            self.undecided.note_id(closed.id(), &self.flow);
+            self.flow.sent(Owed::Close { ours: true, undo: Undo::Evicted(closed) });
+        }
     }
 
     /// What the statement may leave behind, and its clock.
@@ -400,9 +465,10 @@ impl Session {
     fn send_parse(&mut self, statement: &Rc<Statement>, out: &mut Outgoing<'_>) {
         let limit = self.pool.settings().max_prepared_statements;
         let Some(lease) = &mut self.lease else { return };
-        if let Some(evicted) = lease.prepared.evict(limit) {
+        lease.note_text(statement.body().len());
+        while let Some(evicted) = lease.prepared.evict(limit, statement.body().len()) {
             put_named(out.writer(), frontend::CLOSE, evicted.server_name().as_bytes());
-            self.undecided.note_statement(&evicted, &self.flow);
+            self.undecided.note_id(evicted.id(), &self.flow);
             self.flow.sent(Owed::Close { ours: true, undo: Undo::Evicted(evicted) });
         }
         lease.prepared.insert(statement);
@@ -417,6 +483,11 @@ fn sent_body<'b>(body: &'b [u8], verdict: &Verdict) -> Cow<'b, [u8]> {
         (Some(text), Some((_, types))) => Cow::Owned([text.as_bytes(), &[0], types].concat()),
         _ => Cow::Borrowed(body),
     }
+}
+
+fn name_too_long(what: &str) -> Refusal {
+    let words = format!("{what} name is longer than {NAME_BYTES_MAX} bytes");
+    Refusal::new(Kind::NameTooLong, words).with_hint("Use a shorter name.")
 }
 
 fn unknown_statement(name: &[u8]) -> Refusal {

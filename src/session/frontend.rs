@@ -162,7 +162,15 @@ impl Session {
             self.refuse_query(self.too_long(), out);
             return self.drop_message(size);
         }
-        let Some(message) = data.get(at..at + size) else { return Ok(Step::Stall(Stalled::More)) };
+        let Some(message) = data.get(at..at + size) else {
+            return match self.account_for(size) {
+                Ok(()) => Ok(Step::Stall(Stalled::More)),
+                Err(refusal) => {
+                    self.refuse_query(refusal, out);
+                    self.drop_message(size)
+                }
+            };
+        };
         let verdict = match self.verdict_on(&message[frame::HEADER_BYTES..]) {
             Ok(Some(verdict)) => verdict,
             Ok(None) => return Ok(Step::Stall(Stalled::Judge)),
@@ -179,10 +187,22 @@ impl Session {
             self.judged = Some(verdict);
             return Ok(Step::Stall(Stalled::Lease));
         }
-        if let Err(refusal) = self.apply(&verdict) {
-            let text = statement_text(&message[frame::HEADER_BYTES..]).unwrap_or_default();
-            self.refuse_query(in_turn(text, refusal), out);
-            return Ok(Step::Whole);
+        let room = self.room_in_transaction(Some(&*verdict), None, out);
+        match room.and_then(|room| room.then(|| self.apply(&verdict)).transpose()) {
+            Ok(Some(())) => {}
+            Ok(None) => {
+                self.judged = Some(verdict);
+                return Ok(Step::Stall(Stalled::Quiet));
+            }
+            Err(refusal) => {
+                let text = statement_text(&message[frame::HEADER_BYTES..]).unwrap_or_default();
+                self.refuse_query(in_turn(text, refusal), out);
+                return Ok(Step::Whole);
+            }
+        }
+        self.transaction.sent(&verdict);
+        if let Some(lease) = &mut self.lease {
+            lease.note_text(size);
         }
         self.forget_unnamed();
         match verdict.rewritten() {

@@ -4,6 +4,7 @@ use super::backend::Broken;
 use super::bounds::UNREAD_BYTES_MAX;
 use super::deadlines::Deadlines;
 use super::frontend::End;
+use super::transaction::Transaction;
 use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Session, Stalled};
 use crate::limits::ResultMeter;
@@ -28,6 +29,8 @@ impl Session {
         self.undecided.clear();
         self.unnamed_portal = UnnamedPortal::default();
         self.about_portals.clear();
+        self.transaction = Transaction::default();
+        self.settle_transaction();
         self.from_server = Vec::new();
         self.to_server = Default::default();
         if !torn {

@@ -24,6 +24,7 @@ mod run;
 mod settings;
 mod signals;
 mod sources;
+mod transaction;
 mod undecided;
 mod unnamed_portal;
 mod watched;
@@ -47,7 +48,7 @@ use crate::config::{Config, ContextNames, CopyFrom, Tier};
 use crate::context::Context;
 use crate::event::{ClassSet, Observer, OrgObserver, SessionFacts, StatementClass};
 use crate::guard::{Guard, Rights, Verdict};
-use crate::limits::{ResultMeter, Seat};
+use crate::limits::{ResultMeter, Seat, Share};
 use crate::net::ClientStream;
 use crate::pool::{Asker, Lease, Pool};
 use crate::refusal::Refusal;
@@ -61,6 +62,7 @@ use outgoing::Pending;
 use pin::Pin;
 use settings::OwnSettings;
 use sources::Sources;
+use transaction::Transaction;
 use undecided::Undecided;
 use unnamed_portal::UnnamedPortal;
 use watched::Watched;
@@ -184,6 +186,9 @@ pub struct Session {
     /// The task that `signals` wakes.
     ear: Option<Waker>,
     seat: Seat,
+    /// What it keeps of what its organization may keep: bytes here, savepoints on the server.
+    kept_bytes: Share,
+    kept_savepoints: Share,
     /// The tier that `asker.context` was made of.
     tier: Arc<Tier>,
     asker: Asker,
@@ -211,6 +216,7 @@ pub struct Session {
     flow: Flow<Undo>,
 
     names: Names,
+    transaction: Transaction,
     undecided: Undecided,
     unnamed_portal: UnnamedPortal,
     /// The client's messages are dropped up to its Sync: one of them was refused here.

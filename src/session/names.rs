@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::event::StatementClass;
 use crate::guard::Verdict;
-use crate::pool::Statement;
+use crate::pool::{Entry, Statement};
 use crate::wire::flow::Weigh;
 
 /// The most prepared statements that one session may hold.
@@ -17,6 +17,15 @@ const GONE_MAX: usize = 100;
 
 /// The most bytes of statements that one session may hold prepared.
 const STATEMENT_BYTES_MAX: usize = 16 << 20;
+
+/// The most bytes of texts that are held only for errors, or for what an error may bring back.
+const GONE_BYTES_MAX: usize = 1 << 20;
+
+/// The longest name of the protocol that is kept, in bytes. The server would take any; SQL has 63.
+pub(super) const NAME_BYTES_MAX: usize = 255;
+
+/// What a name takes beside its own bytes and those of the text.
+const ENTRY_BYTES: usize = 160;
 
 /// A statement that the client has prepared.
 #[derive(Debug, Clone)]
@@ -71,6 +80,16 @@ impl Held {
             Self::About { text, .. } => text.len(),
         }
     }
+
+    /// What is kept of it beside the text of a statement that server connections have.
+    fn more_bytes(&self) -> usize {
+        ENTRY_BYTES
+            + match self {
+                Self::Shared { verdict, .. } => verdict.bytes(),
+                Self::Sql { touches } => touches.iter().map(|name| 16 + name.len()).sum(),
+                Self::About { text, verdict } => text.len() + verdict.bytes(),
+            }
+    }
 }
 
 /// What the client has prepared.
@@ -82,8 +101,12 @@ pub(super) struct Names {
     unnamed_births: u64,
     /// What was before those that have been undone while others had come after them.
     unborn: HashMap<u64, Unnamed>,
-    /// Of the named ones together.
+    /// Of the texts of the named ones together.
     bytes: usize,
+    /// Of what else is kept of them: names, verdicts, texts that no server connection has.
+    more_bytes: usize,
+    /// Of the texts of those that are gone.
+    gone_bytes: usize,
     /// Names that went while messages that use them were on their way: errors still speak of them.
     gone: Vec<(Box<[u8]>, Rc<Statement>)>,
 }
@@ -117,7 +140,14 @@ pub(super) enum Undo {
     /// A statement that we prepared for the client's Bind.
     Prepared(Rc<Statement>),
     /// A statement that we closed on the server connection to make room.
-    Evicted(Rc<Statement>),
+    Evicted(Entry),
+    /// The client's Close of a portal.
+    PortalClosed {
+        /// Its name.
+        name: Box<[u8]>,
+        /// How many bytes its Bind had.
+        size: usize,
+    },
     /// The client's Close of a name that stood for something.
     Closed {
         /// The name.
@@ -143,9 +173,9 @@ pub(super) enum Undo {
 impl Weigh for Undo {
     fn bytes(&self) -> usize {
         match self {
-            Self::Nothing | Self::UnnamedPortal(_) | Self::UnnamedAgain => 0,
-            Self::Named { name, .. } | Self::AboutPortal { name, .. } => name.len(),
-            Self::Prepared(statement) | Self::Evicted(statement) => statement.body().len(),
+            Self::Nothing | Self::UnnamedPortal(_) | Self::UnnamedAgain | Self::Evicted(_) => 0,
+            Self::Named { name, .. } | Self::AboutPortal { name, .. } | Self::PortalClosed { name, .. } => name.len(),
+            Self::Prepared(statement) => statement.body().len(),
             Self::Closed { name, held } => name.len() + held.bytes(),
             Self::Unnamed(renewed) => renewed.before.bytes(),
         }
@@ -178,7 +208,8 @@ impl Names {
         }
         if self.unnamed.birth == birth {
             self.unnamed = before;
-        } else if self.unborn.len() < GONE_MAX {
+        } else if self.unborn.len() < GONE_MAX && self.gone_bytes <= GONE_BYTES_MAX {
+            self.gone_bytes += before.bytes();
             self.unborn.insert(birth, before);
         }
     }
@@ -186,8 +217,10 @@ impl Names {
     /// Enters what the client calls `name`, which is not the empty one.
     pub(super) fn insert(&mut self, name: &[u8], held: Held) {
         self.bytes += held.bytes();
+        self.more_bytes += name.len() + held.more_bytes();
         if let Some(old) = self.named.insert(name.into(), held) {
             self.bytes -= old.bytes();
+            self.more_bytes -= name.len() + old.more_bytes();
         }
     }
 
@@ -195,7 +228,12 @@ impl Names {
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Held> {
         let held = self.named.remove(name)?;
         self.bytes -= held.bytes();
-        if let (Held::Shared { statement, .. }, true) = (&held, self.gone.len() < GONE_MAX) {
+        self.more_bytes -= name.len() + held.more_bytes();
+        if let Held::Shared { statement, .. } = &held
+            && self.gone.len() < GONE_MAX
+            && self.gone_bytes + held.bytes() <= GONE_BYTES_MAX
+        {
+            self.gone_bytes += held.bytes();
             self.gone.push((name.into(), Rc::clone(statement)));
         }
         Some(held)
@@ -203,8 +241,8 @@ impl Names {
 
     /// Forgets all but the unnamed statement.
     pub(super) fn clear_named(&mut self) {
-        self.named.clear();
-        self.bytes = 0;
+        self.named = HashMap::new();
+        (self.bytes, self.more_bytes) = (0, 0);
     }
 
     /// What the client calls the statement that server connections hold under that name.
@@ -221,6 +259,7 @@ impl Names {
         if !self.gone.is_empty() || !self.unborn.is_empty() {
             self.gone = Vec::new();
             self.unborn = HashMap::new();
+            self.gone_bytes = 0;
         }
     }
 
@@ -230,6 +269,11 @@ impl Names {
             Held::Shared { statement, .. } => Some(&**statement),
             Held::Sql { .. } | Held::About { .. } => None,
         })
+    }
+
+    /// How many bytes are kept of names and verdicts.
+    pub(super) fn more_bytes(&self) -> usize {
+        self.more_bytes
     }
 
     /// Whether there is room for one more named statement of that many bytes.

@@ -9,6 +9,7 @@ use super::deadlines::Deadlines;
 use super::names::Names;
 use super::outgoing::Pending;
 use super::settings::OwnSettings;
+use super::transaction::Transaction;
 use super::undecided::Undecided;
 use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Running, Session, Signals, Stalled, Thread, tier_limits};
@@ -16,7 +17,7 @@ use crate::auth::{Identity, joined};
 use crate::context::{Context, Setting, timeout_ms};
 use crate::event::{ClassSet, SessionFacts};
 use crate::guard::TIER_LIMITS;
-use crate::limits::{ResultMeter, Seat};
+use crate::limits::{Kept, ResultMeter, Seat, Share};
 use crate::net::ClientStream;
 use crate::pool::{Asker, Pool};
 use crate::refusal::Refusal;
@@ -100,6 +101,8 @@ impl Opening {
             told,
             signals,
             ear: None,
+            kept_bytes: Share::new(seat.limits(), Kept::Bytes),
+            kept_savepoints: Share::new(seat.limits(), Kept::Savepoints),
             seat,
             tier,
             asker,
@@ -117,6 +120,7 @@ impl Opening {
             locals_due: false,
             flow: Flow::default(),
             names: Names::default(),
+            transaction: Transaction::default(),
             undecided: Undecided::default(),
             unnamed_portal: UnnamedPortal::default(),
             skip_to_sync: false,

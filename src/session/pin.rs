@@ -104,6 +104,8 @@ impl Session {
         if counts.get(1).is_some_and(|cursors| cursors.as_deref() == Some("0")) {
             self.meter.forget_sources();
         }
+        let held = counts.get(1).and_then(|count| count.as_deref()?.parse().ok());
+        self.transaction.set_held(held.unwrap_or_default());
         let reasons = [PinReason::Temporary, PinReason::Cursor, PinReason::Prepared, PinReason::AdvisoryLock];
         let some = |count: &&Option<String>| count.as_deref() != Some("0");
         let found = reasons.iter().zip(counts).find(|(_, count)| some(count)).map(|(&reason, _)| reason);

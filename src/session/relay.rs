@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::backend::Broken;
+use super::bounds::give_back_room;
 use super::frontend::End;
 use super::outgoing::Outgoing;
 use super::signals::Signal;
@@ -145,6 +146,7 @@ impl Session {
                 if done < data.len() {
                     self.from_client = data;
                     self.from_client.drain(..done);
+                    give_back_room(&mut self.from_client);
                 }
                 self.after_frontend()
             }
@@ -167,9 +169,7 @@ impl Session {
             kept.extend_from_slice(data);
             let done = self.pass_client_data(&kept, cx)?;
             kept.drain(..done);
-            if kept.is_empty() {
-                kept = Vec::new();
-            }
+            give_back_room(&mut kept);
             self.from_client = kept;
         }
         Poll::Ready(Ok(()))
@@ -194,6 +194,7 @@ impl Session {
                 self.note_owed();
             }
         }
+        self.settle_account(data.len() - result.as_ref().map_or(data.len(), |done| *done));
         result
     }
 

@@ -180,7 +180,10 @@ impl Session {
     fn poll_waiting_client(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
         let thread = Rc::clone(&self.thread);
         let mut buffer = thread.buffer.borrow_mut();
-        while self.from_client.len() < self.thread.statement_bytes_max + BUFFER_BYTES {
+        // The message at the front is whole, where it need be.
+        let front = frame::header(&self.from_client).ok().flatten().map_or(0, |header| header.size);
+        let most = front.min(self.thread.statement_bytes_max) + BUFFER_BYTES;
+        while self.from_client.len() < most {
             match std::task::ready!(poll_read(&mut self.client, &mut buffer, cx)) {
                 Ok(count @ 1..) => self.from_client.extend_from_slice(&buffer[..count]),
                 Ok(0) | Err(_) => return Poll::Ready(End::Gone),
@@ -261,6 +264,10 @@ impl Session {
                 }
                 if self.ask_state {
                     self.settle_pin(&counts);
+                }
+                if let Err(refusal) = self.settings_fit() {
+                    lease.discard();
+                    return Err(End::Refused(refusal.fatal()));
                 }
                 self.remake_context();
                 self.undecided.clear();

@@ -13,6 +13,9 @@ use crate::context::Setting;
 /// The most settings that a session may make its own.
 pub(super) const OWN_SETTINGS_MAX: usize = 100;
 
+/// The most bytes that the names and values of a session's own settings may have together.
+pub(super) const OWN_SETTINGS_BYTES_MAX: usize = 64 * 1024;
+
 /// A session's own settings, and those that its running transaction has touched.
 #[derive(Debug, Default)]
 pub(super) struct OwnSettings {
@@ -52,6 +55,11 @@ impl OwnSettings {
         self.first.retain(|name, _| !names.contains(&&**name));
         self.values.retain(|name, _| !names.contains(&&**name));
         self.take_scope();
+    }
+
+    /// How many bytes the names and values have together.
+    pub(super) fn bytes(&self) -> usize {
+        self.values.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
     /// Every setting that the session has made its own, or has touched.

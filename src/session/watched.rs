@@ -23,6 +23,9 @@ use crate::wire::welcome;
 /// Statements of ours on server connections have names that begin so; to a client there are none.
 pub(super) const OUR_NAMES: &str = "partywall_";
 
+/// By so many bytes a text may grow for the statements that are sent in the place of the client's own.
+const SENT_INSTEAD_BYTES_MAX: usize = 256 * 1024;
+
 /// A simple Query whose statements are counted as they end.
 #[derive(Debug)]
 pub(super) struct Watched {
@@ -155,7 +158,15 @@ impl Session {
             self.begin_copy(text, verdict, portal.is_some(), out);
             return Ok(Step::Whole);
         }
-        let sent = self.apply(&verdict).and_then(|()| match portal {
+        let room = match self.room_in_transaction(Some(&*verdict), None, out) {
+            Ok(false) => {
+                self.judged = Some(verdict);
+                return Ok(Step::Stall(Stalled::Quiet));
+            }
+            Ok(true) => Ok(()),
+            Err(refusal) => Err(refusal),
+        };
+        let sent = room.and_then(|()| self.apply(&verdict)).and_then(|()| match portal {
             None => self.send_watched(text, verdict, out),
             Some(portal) => self.execute_watched(text, verdict, portal, out),
         });
@@ -180,6 +191,7 @@ impl Session {
             self.pin = None;
             self.pool.disown(self.asker.session);
             self.asker.sequences_on = None;
+            self.transaction.set_held(0);
             if let Some(mut lease) = self.lease.take() {
                 lease.disown();
                 lease.release(self.thread.now.get());
@@ -221,6 +233,10 @@ impl Session {
                 places.push(place);
                 sql.push_str(kept);
                 sql.push_str(&replaced);
+                // RESET ALL stands for a statement for each setting.
+                if sql.len() > self.thread.statement_bytes_max + SENT_INSTEAD_BYTES_MAX {
+                    return Err(self.too_long());
+                }
                 sent_to = statement.range().end;
                 coming.extend((1..=replacement.len()).map(|at| Some(Instead { tag, last: at == replacement.len() })));
             } else {
@@ -232,6 +248,7 @@ impl Session {
         self.unnamed_portal.query();
         frame::put_query(out.writer(), &sql);
         self.flow.sent_for(Owed::Query { as_execute: false }, of_text(&verdict).number());
+        self.transaction.sent(&verdict);
         let met = self.take_meeting(&verdict);
         self.take_names_back(out);
         coming.reverse();

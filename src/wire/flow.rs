@@ -158,6 +158,11 @@ impl<U: Weigh> Flow<U> {
         (self.answered..self.batch).contains(&batch)
     }
 
+    /// Whether any batch up to that one has been sent whole and not been answered whole.
+    pub fn is_undecided_before(&self, last: u64) -> bool {
+        self.is_behind() && self.answered <= last
+    }
+
     /// Whether a lease may end here: nothing owed, no batch or COPY open, transaction idle.
     pub fn is_safe(&self) -> bool {
         self.owed.is_empty() && self.status == Status::Idle && !self.batch_open && !self.copy_in && !self.skipping

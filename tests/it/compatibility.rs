@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::SinkExt as _;
 use tokio_postgres::{Client, NoTls};
 
-use crate::support::{Proxy, Shard, Wire, soon};
+use crate::support::{Proxy, Raw, Shard, Wire, soon};
 
 const PAGE: &str = include_str!("../../docs/compatibility.md");
 
@@ -465,4 +465,15 @@ async fn a_result_has_a_size_and_its_parts_count_together() {
     let cut = client.batch_execute("FETCH 600 FROM c").await.expect_err("the second slice");
     assert_eq!(cut.code().map(|code| code.code()), Some("54000"));
     accepted(&client, &["ROLLBACK"]).await;
+}
+
+#[tokio::test]
+async fn what_a_session_keeps_has_bounds() {
+    let proxy = Proxy::before(Shard::shared()).start().await;
+    let name = "n".repeat(256);
+    let wire = || Wire::new().parse(&name, "select 1").sync();
+    assert_eq!(proxy.raw("acme").await.converse(wire(), 1).await, "E(42622) ZI");
+    assert_eq!(Raw::past_the_proxy(Shard::shared(), "acme").await.converse(wire(), 1).await, "1 ZI");
+    let text = format!("begin; {}", "savepoint a;".repeat(501));
+    assert_eq!(proxy.raw("acme").await.query(&text).await, "E(54000) ZI");
 }
