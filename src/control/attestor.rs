@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::attest::{Depth, Finding, NotKnown, attest};
+use super::attest::{Depth, Finding, NotKnown, attest, code_leaves};
 use super::snapshots::{ShardPlan, Snapshots};
 use crate::config::Breach;
 use crate::event::Event;
 use crate::ids::ShardName;
-use crate::pool::{Connection, Fitness};
+use crate::pool::{Connection, Fitness, Gate};
 use crate::server::ConnectError;
 
 /// How often the attestor looks what is due.
@@ -44,9 +44,22 @@ pub enum AttestError {
 /// # Errors
 /// When it cannot be reached, or is lost on the way.
 pub async fn attest_shard(plan: &ShardPlan, depth: Depth, allow: &[String]) -> Result<Vec<Finding>, AttestError> {
+    look(plan, depth, allow, None).await
+}
+
+/// The same; `gate` hears whether code in the database may leave state on a server connection.
+async fn look(
+    plan: &ShardPlan,
+    depth: Depth,
+    allow: &[String],
+    gate: Option<&Gate>,
+) -> Result<Vec<Finding>, AttestError> {
     let spec = plan.spec.clone().named(ATTEST_NAME);
     let mut connection = Connection::open(&spec, &plan.telling).await?;
     let depth = if connection.server.in_recovery { Depth::Reading } else { depth };
+    if let Some(gate) = gate {
+        gate.set_code(code_leaves(&mut connection).await.map_err(NotKnown::from)?);
+    }
     let findings = attest(&mut connection, &plan.telling, depth, allow).await?;
     connection.close().await;
     Ok(findings)
@@ -131,7 +144,7 @@ fn begin(snapshots: &Snapshots, watched: &mut HashMap<ShardName, Watched>, runni
         let depth = if state.written { Depth::Reading } else { Depth::Writing };
         let (plan, allow) = (plan.clone(), config.check.allow.clone());
         running.spawn_local(async move {
-            let outcome = attest_shard(&plan, depth, &allow).await;
+            let outcome = look(&plan, depth, &allow, Some(&gate)).await;
             (plan.shard.name, outcome)
         });
     }

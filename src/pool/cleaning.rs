@@ -81,20 +81,12 @@ const GUARDED_BEFORE_17: &str = "RESET transaction_timeout;RESET default_transac
 /// Resets every setting where the context is guarded, and keeps what the next entry needs (context_guarded.sql).
 pub(super) const CLEAR: &str = "SELECT partywall.clear();";
 
-/// What takes away the rest: as DISCARD ALL does (PostgreSQL manual), but for prepared statements, which are ours.
+/// What takes away the rest: what DISCARD ALL does (PostgreSQL manual), which cannot stand in one text with others.
 ///
-/// Its one row counts in its second column the statements that SQL has prepared, inside functions, which only another round
-/// trip takes away, and in its third those of the protocol, of which code may have deallocated some ([`statements_astray`]).
-pub(super) const REST: &str = "DISCARD PLANS;CLOSE ALL;RESET SESSION AUTHORIZATION;RESET ROLE;UNLISTEN *;\
-    SELECT pg_catalog.pg_advisory_unlock_all(),\
-    s.by_sql,s.by_protocol FROM (SELECT pg_catalog.count(*) FILTER (WHERE from_sql) AS by_sql,\
-    pg_catalog.count(*) FILTER (WHERE NOT from_sql) AS by_protocol FROM pg_catalog.pg_prepared_statements) AS s;\
-    DISCARD SEQUENCES;DISCARD TEMP;";
-
-/// Whether a row of the answer to [`REST`] tells of other prepared statements than the `known` ones of the protocol.
-pub(super) fn statements_astray(row: &[Option<String>], known: usize) -> bool {
-    matches!(row, [_, Some(by_sql), Some(by_protocol)] if by_sql != "0" || by_protocol.parse() != Ok(known))
-}
+/// Prepared statements go too, those of ours with those that functions have prepared by SQL: to tell the ones from the others
+/// costs the server more than to prepare again what is used again, and it would analyse and plan that anew in any case.
+pub(super) const REST: &str = "DISCARD PLANS;CLOSE ALL;DEALLOCATE ALL;RESET SESSION AUTHORIZATION;UNLISTEN *;\
+    SELECT pg_catalog.pg_advisory_unlock_all();DISCARD SEQUENCES;DISCARD TEMP;";
 
 /// Writes a seed for `random()` that nobody can know: the stream of the one before says nothing of the next.
 ///

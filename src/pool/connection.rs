@@ -35,8 +35,6 @@ pub enum Taint {
     None,
     /// State that [`Cleaning::All`] takes away.
     Clean,
-    /// The same, and statements that SQL has prepared.
-    Statements,
     /// State that nothing takes away: it must be closed.
     Close,
 }
@@ -90,17 +88,6 @@ pub enum AskError {
     /// The server answered something else than was asked.
     #[error("the server's answer was not understood")]
     Protocol,
-}
-
-/// What came of telling a connection a context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Told {
-    /// There was nothing to say.
-    Nothing,
-    /// It has confirmed.
-    Confirmed,
-    /// It has, but statements that SQL has prepared are still there, or some of ours are not.
-    StatementsAstray,
 }
 
 impl AskError {
@@ -192,7 +179,7 @@ impl Connection {
 
     /// Whether nothing is left, or all that is left is the session's own, and not overtaken by what it did elsewhere.
     fn is_as_left(&self, wish: &Wish<'_>) -> bool {
-        self.left.is_empty()
+        self.left.is_empty() && (!wish.asks_sequences || self.last_session.is_none_or(|last| last == wish.session))
             || self.last_session == Some(wish.session)
                 && (!self.left.contains(Left::SEQUENCES) || wish.sequences_on == Some(self.server.pid))
     }
@@ -217,39 +204,6 @@ impl Connection {
     /// On any error, or when dropped half-way, the connection is in an unknown state and must be closed. Returns whether
     /// anything was sent.
     pub async fn tell(&mut self, context: Option<&Context>, cleaning: Cleaning) -> Result<bool, AskError> {
-        let told = match self.tell_once(context, cleaning).await? {
-            Told::Nothing => false,
-            Told::Confirmed => true,
-            Told::StatementsAstray => {
-                self.taint(Taint::Statements);
-                let again = self.tell_once(context, Cleaning::All).await?;
-                if again == Told::StatementsAstray {
-                    return Err(AskError::Protocol);
-                }
-                true
-            }
-        };
-        self.told = context.cloned();
-        if cleaning != Cleaning::Nothing {
-            self.left = Left::default();
-        }
-        if cleaning == Cleaning::All {
-            self.taint = Taint::None;
-            (self.last_session, self.last_org) = (None, None);
-        }
-        Ok(told)
-    }
-
-    /// What goes where not everything does: what is left, and plans made under other settings than those to come.
-    fn discards(&self, context: Option<&Context>, cleaning: Cleaning) -> Left {
-        let mut discards = if cleaning == Cleaning::Left { self.left } else { Left::default() };
-        if self.told.as_ref().is_some_and(|told| told.scope() != context.map_or(0, Context::scope)) {
-            discards.add(Left::PLANS);
-        }
-        discards
-    }
-
-    async fn tell_once(&mut self, context: Option<&Context>, cleaning: Cleaning) -> Result<Told, AskError> {
         let (mut bytes, mut answers, mut sql) = (Vec::new(), 0, String::new());
         match cleaning {
             Cleaning::Nothing | Cleaning::Left => self.discards(context, cleaning).push(&mut sql),
@@ -267,22 +221,35 @@ impl Connection {
             frame::put_query(&mut bytes, &sql);
             answers += 1;
         }
-        if answers == 0 {
-            return Ok(Told::Nothing);
+        if answers > 0 {
+            self.unnamed = None;
+            self.told = None;
+            let asked = self.ask(&bytes, answers, |_, _| Ok(())).await;
+            asked.map_err(|error| error.of(cleaning))?;
         }
-        self.unnamed = None;
-        self.told = None;
-        let mut left = false;
-        let known = self.prepared.len();
-        let row = |tag, body: &[u8]| {
-            if tag == backend::DATA_ROW {
-                let row = frame::row_values(body).ok_or(AskError::Protocol)?;
-                left |= cleaning == Cleaning::All && cleaning::statements_astray(&row, known);
-            }
-            Ok(())
-        };
-        self.ask(&bytes, answers, row).await.map_err(|error| error.of(cleaning))?;
-        Ok(if left { Told::StatementsAstray } else { Told::Confirmed })
+        self.told = context.cloned();
+        if cleaning != Cleaning::Nothing {
+            self.left = Left::default();
+        }
+        if cleaning == Cleaning::All {
+            self.taint = Taint::None;
+            (self.last_session, self.last_org) = (None, None);
+        }
+        Ok(answers > 0)
+    }
+
+    /// What goes where not everything does: what is left, and plans made under other settings than those to come.
+    fn discards(&self, context: Option<&Context>, cleaning: Cleaning) -> Left {
+        let mut discards = Left::default();
+        if cleaning == Cleaning::Left {
+            discards = self.left;
+            // Code may have taken a value where no statement showed it.
+            discards.add(Left::SEQUENCES);
+        }
+        if self.told.as_ref().is_some_and(|told| told.scope() != context.map_or(0, Context::scope)) {
+            discards.add(Left::PLANS);
+        }
+        discards
     }
 
     /// Writes what takes everything away: whole messages into `bytes`, and the rest into `sql`, in front of the context.
@@ -290,27 +257,19 @@ impl Connection {
     async fn put_cleaning(&mut self, bytes: &mut Vec<u8>, sql: &mut String) -> Result<usize, AskError> {
         let (form, mut answers) = (self.bond.form(), 1);
         frame::put_query(bytes, cleaning::before(form, self.server.server_version_num));
-        let by_sql = self.taint >= Taint::Statements;
-        if by_sql {
-            frame::put_query(bytes, "DISCARD ALL");
-            answers += 1;
-            self.prepared.clear();
-        }
         self.told = None;
-        if form == Form::Guarded {
-            if by_sql || !self.bond.clears() {
+        self.prepared.clear();
+        match form {
+            Form::Plain | Form::Sealed => {}
+            Form::Guarded if self.bond.clears() => sql.push_str(cleaning::CLEAR),
+            Form::Guarded => {
                 // The carrier goes with the settings, and the next entry needs a new greeting.
-                if !by_sql {
-                    frame::put_query(bytes, "RESET ALL");
-                    answers += 1;
-                }
+                frame::put_query(bytes, "RESET ALL");
                 self.unnamed = None;
-                let asked = self.ask(bytes, std::mem::take(&mut answers), |_, _| Ok(())).await;
+                let asked = self.ask(bytes, std::mem::take(&mut answers) + 1, |_, _| Ok(())).await;
                 asked.map_err(|error| error.of(Cleaning::All))?;
                 bytes.clear();
                 self.greet().await?;
-            } else {
-                sql.push_str(cleaning::CLEAR);
             }
         }
         sql.push_str(cleaning::REST);

@@ -24,12 +24,18 @@ pub enum Fitness {
 pub struct Gate {
     /// The same as a word that is cheap to read.
     open: AtomicBool,
+    /// Whether code in its database may leave state on a server connection that no statement shows.
+    code: AtomicBool,
     fitness: watch::Sender<Fitness>,
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { open: AtomicBool::new(false), fitness: watch::Sender::new(Fitness::Unknown) }
+        Self {
+            open: AtomicBool::new(false),
+            code: AtomicBool::new(false),
+            fitness: watch::Sender::new(Fitness::Unknown),
+        }
     }
 }
 
@@ -38,6 +44,17 @@ impl Gate {
     pub fn set(&self, fitness: Fitness) {
         self.open.store(fitness == Fitness::Fit, Ordering::Release);
         self.fitness.send_replace(fitness);
+    }
+
+    /// Says whether code in its database may leave state on a server connection that no statement shows.
+    pub fn set_code(&self, leaves: bool) {
+        self.code.store(leaves, Ordering::Relaxed);
+    }
+
+    /// Whether code in its database may leave such state; not, until somebody has looked, which is before it is served unless
+    /// `check.on_breach` says that it is served in any case.
+    pub fn code_leaves(&self) -> bool {
+        self.code.load(Ordering::Relaxed)
     }
 
     /// What is known now.

@@ -26,6 +26,7 @@ pub(super) struct Waiter {
     pub(super) session: SessionId,
     pub(super) context: Context,
     pub(super) sequences_on: Option<i32>,
+    pub(super) asks_sequences: bool,
     pub(super) since: Instant,
     pub(super) patience: Duration,
     /// Not so where the session has one, and waits for its turn only.
@@ -35,7 +36,12 @@ pub(super) struct Waiter {
 
 impl Waiter {
     pub(super) fn wish(&self) -> Wish<'_> {
-        Wish { session: self.session, context: &self.context, sequences_on: self.sequences_on }
+        Wish {
+            session: self.session,
+            context: &self.context,
+            sequences_on: self.sequences_on,
+            asks_sequences: self.asks_sequences,
+        }
     }
 }
 

@@ -88,6 +88,8 @@ pub struct Asker {
     pub context: Context,
     /// The server process that remembers what the session last took from a sequence, if it is still the session's.
     pub sequences_on: Option<i32>,
+    /// The session asks for `currval` or `lastval`, so that it must not meet what code took for another one.
+    pub asks_sequences: bool,
 }
 
 /// Which connection would do without a word.
@@ -95,11 +97,17 @@ pub(super) struct Wish<'a> {
     session: SessionId,
     context: &'a Context,
     sequences_on: Option<i32>,
+    asks_sequences: bool,
 }
 
 impl Asker {
     fn wish(&self) -> Wish<'_> {
-        Wish { session: self.session, context: &self.context, sequences_on: self.sequences_on }
+        Wish {
+            session: self.session,
+            context: &self.context,
+            sequences_on: self.sequences_on,
+            asks_sequences: self.asks_sequences,
+        }
     }
 }
 
@@ -226,6 +234,11 @@ impl Pool {
     /// The settings in force.
     pub fn settings(&self) -> Rc<PoolSettings> {
         Rc::clone(&self.settings.borrow())
+    }
+
+    /// Whether code in the shard's database may leave state on a connection that no statement shows.
+    pub fn code_leaves(&self) -> bool {
+        self.settings.borrow().gate.code_leaves()
     }
 
     /// What a fresh connection says of its settings; empty until there has been one.
@@ -418,6 +431,7 @@ impl Pool {
             session: asker.session,
             context: asker.context.clone(),
             sequences_on: asker.sequences_on,
+            asks_sequences: asker.asks_sequences,
             since: Instant::now(),
             patience,
             wants_connection,

@@ -20,6 +20,9 @@ const WORDS_BYTES_MAX: usize = 256 * 1024;
 /// Messages up to this size are looked into before they are passed on; longer errors are no FATAL of Postgres.
 const LOOKED_INTO_BYTES_MAX: usize = 32 * 1024;
 
+/// Reported settings that a session may make its own.
+const REPORTED_OWN: [&str; 5] = ["application_name", "datestyle", "intervalstyle", "search_path", "timezone"];
+
 /// Why a server connection cannot be used any further.
 #[derive(Debug)]
 pub(super) enum Broken {
@@ -445,6 +448,10 @@ impl Session {
         let Some(lease) = &mut self.lease else { return };
         lease.note_parameter(body);
         self.heard = self.thread.shared(&lease.server.parameters);
+        let name = frame::split_cstr(body).map(|(name, _)| String::from_utf8_lossy(name).to_ascii_lowercase());
+        if let Some(name) = name.filter(|name| REPORTED_OWN.contains(&name.as_str()) && !self.own.expects(name)) {
+            self.changed_by_code(&name);
+        }
     }
 
     /// Ends the session's wait for a server that is gone: see [`super::lost`].

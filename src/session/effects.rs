@@ -115,6 +115,13 @@ impl Session {
         }
         let taints = verdict.taints();
         let writes = matches!(verdict.class(), StatementClass::Write | StatementClass::Copy | StatementClass::Ddl);
+        if (writes || verdict.class() == StatementClass::Read)
+            && self.pool.code_leaves()
+            && let Some(lease) = &mut self.lease
+        {
+            // By a function, a trigger, a view or an operator: which of them, no text shows.
+            lease.taint(Taint::Clean);
+        }
         if writes && let Some(lease) = &mut self.lease {
             // A default or a trigger takes from sequences, and lastval would tell the next session of it.
             lease.left.add(Left::SEQUENCES);
@@ -135,17 +142,32 @@ impl Session {
             lease.left.add(Left::SEQUENCES);
             self.asker.sequences_on = Some(lease.server.pid);
         }
-        if any(&[Taints::SEED, Taints::TEMPORARY, Taints::CURSOR, Taints::ADVISORY_LOCK, Taints::LISTEN]) {
+        if any(&[
+            Taints::SEED,
+            Taints::TEMPORARY,
+            Taints::CURSOR,
+            Taints::PREPARED,
+            Taints::ADVISORY_LOCK,
+            Taints::LISTEN,
+        ]) {
             lease.taint(Taint::Clean);
-        }
-        if taints.contains(Taints::PREPARED) {
-            lease.taint(Taint::Statements);
         }
         Ok(())
     }
 
     pub(super) fn apply_touches(&mut self, names: &[Box<str>]) -> Result<(), Refusal> {
         names.iter().try_for_each(|name| self.touch(name))
+    }
+
+    /// A setting has changed that no statement named: code in the server did it, and nobody knows what else. It is the
+    /// session's own from now on, and the connection is cleaned before another session has it.
+    pub(super) fn changed_by_code(&mut self, name: &str) {
+        self.leave_plans(name);
+        if let Some(lease) = &mut self.lease {
+            lease.taint(Taint::Clean);
+        }
+        // Where there is no room for one more, it is gone with this connection.
+        let _ = self.own.touch(name);
     }
 
     /// What is parsed and planned from now on is for nobody else.

@@ -88,6 +88,7 @@ impl Opening {
             line: pool.line(seat.limits()),
             context: Context::new([]),
             sequences_on: None,
+            asks_sequences: false,
         };
         let org = thread.observer.organization(&facts.org);
         let told = ClassSet::of(|class| thread.observer.wants_statements(class));

@@ -96,6 +96,11 @@ impl OwnSettings {
         }
     }
 
+    /// Whether the running transaction has named `name`, so that the server may report a change of it.
+    pub(super) fn expects(&self, name: &str) -> bool {
+        self.touched.iter().chain(&self.local).any(|known| **known == *name)
+    }
+
     /// The transaction has ended, and with it what it had set for itself.
     pub(super) fn end_transaction(&mut self) {
         self.local.clear();

@@ -426,6 +426,26 @@ async fn a_statement_is_prepared_anew_under_the_settings_of_the_moment() {
 }
 
 #[tokio::test]
+async fn a_reported_setting_that_a_function_sets_is_its_sessions_own() {
+    let shard = Shard::start();
+    let function =
+        "CREATE FUNCTION poison(n text, v text, l boolean) RETURNS text LANGUAGE sql AS 'SELECT set_config(n, v, l)'";
+    shard.admin().await.batch_execute(function).await.expect("takes a function");
+    let proxy = Proxy::before(&shard).pool_size(1).start().await;
+    let (mut one, mut other) = (proxy.raw("acme").await, proxy.raw("acme").await);
+    let show = "SELECT current_setting('timezone'), '01/02/2024'::date";
+    let plain = other.query(show).await;
+    one.query("SELECT poison('timezone', 'Asia/Tokyo', false), poison('datestyle', 'ISO, DMY', false)").await;
+    for _ in 0..3 {
+        other.send(Wire::new().query(show)).await;
+        let heard = other.until_ready().await;
+        assert!(heard.iter().all(|message| message.tag != b'S'), "it hears nothing of another's settings");
+        assert_eq!(crate::support::raw::brief(&heard), plain);
+        assert_eq!(one.query(show).await, "T D(Asia/Tokyo,2024-02-01) C(SELECT 1) ZI");
+    }
+}
+
+#[tokio::test]
 async fn set_config_with_null_is_for_settings_of_the_server() {
     let proxy = proxy().await;
     let mut config = proxy.client_config("acme");

@@ -207,6 +207,16 @@ fn reads_context(names: &ContextNames) -> String {
     escape_literal(&format!("(?i)partywall\\.|current_setting\\('({})'", names.join("|")))
 }
 
+/// Whether code in the database may leave state on a server connection that no statement shows; so it is taken to be where the
+/// server does not say.
+///
+/// # Errors
+/// When the connection fails; it must be closed then.
+pub async fn code_leaves(connection: &mut Connection) -> Result<bool, AskError> {
+    let answer = ask(connection, include_str!("code.sql")).await?;
+    Ok(answer.rows.first().and_then(|row| row.first()).is_none_or(|leaves| leaves.as_deref() != Some("f")))
+}
+
 /// One question in a transaction of its own, that is rolled back.
 async fn ask(connection: &mut Connection, sql: &str) -> Result<Answer, AskError> {
     let begun = connection.inquire(BEGIN, PATIENCE).await?;
