@@ -74,6 +74,16 @@ impl<'a> Walk<'_, 'a> {
                 self.facts.taint(Taints::SEED);
                 Ok(())
             }
+            Function::SimilarityLimit => {
+                let name = "pg_trgm.similarity_threshold".into();
+                self.facts.changes.push(Change::Set(Set {
+                    name,
+                    value: Value::Unknown,
+                    local: Some(false),
+                    magnitude: None,
+                }));
+                Ok(())
+            }
             Function::NextValue => self.advance_sequence(),
             Function::CurrentValue => {
                 self.facts.reads_sequence_state = true;

@@ -16,6 +16,8 @@ pub(super) enum Function {
     SetConfig,
     /// `setseed`.
     Seed,
+    /// `set_limit` of pg_trgm, which sets a setting (PostgreSQL manual, "pg_trgm").
+    SimilarityLimit,
     /// `nextval`.
     NextValue,
     /// `setval`.
@@ -226,6 +228,7 @@ impl Functions {
         table.extend([
             ("set_config", Function::SetConfig),
             ("setseed", Function::Seed),
+            ("set_limit", Function::SimilarityLimit),
             ("nextval", Function::NextValue),
             ("setval", Function::SetValue),
             ("currval", Function::CurrentValue),

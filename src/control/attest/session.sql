@@ -10,7 +10,7 @@ brought AS (
    WHERE d.classid = 'pg_proc'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'),
 routines AS (    -- with the text in small letters, less comments and double quotes
   SELECT p.oid, p.oid::regprocedure::text AS signature, lower(p.proname) AS name, n.nspname::text AS schema, l.lanname::text AS language, p.prokind AS kind, p.prosecdef AS definer,
-         '(?<![\w$])' || regexp_replace(lower(p.proname), '(\W)', '\\\1', 'g') || '\s*\(' AS call, b.extension, p.proargnames AS arguments, p.proargmodes AS modes, p.proconfig AS config,
+         '((?<![\w$.])|(?<![\w$])' || regexp_replace(lower(n.nspname), '(\W)', '\\\1', 'g') || '\.)' || regexp_replace(lower(p.proname), '(\W)', '\\\1', 'g') || '\s*\(' AS call, b.extension, p.proargnames AS arguments, p.proargmodes AS modes, p.proconfig AS config,
          has_function_privilege(app.oid, p.oid, 'EXECUTE') AS executable, has_schema_privilege(app.oid, n.oid, 'USAGE') AS visible,
          translate(regexp_replace(lower(CASE WHEN l.lanname IN ('c', 'internal') OR p.prokind NOT IN ('f', 'p') THEN '' WHEN p.prosrc <> '' THEN p.prosrc ELSE pg_get_functiondef(p.oid) END),
            '(''(?:[^'']|'''')*'')|--[^\n]*|/\*(?:[^*]|\*+[^*/])*\*+/', '\1 ', 'g'), '"', '') AS body
@@ -58,6 +58,15 @@ kept AS (
     FROM routines r LEFT JOIN stateful s ON s.extension = r.extension AND r.schema || '.' || r.name ~ s.pattern
    WHERE r.language NOT IN ('internal', 'c', 'sql', 'plpgsql')
       OR s.why IS NOT NULL AND NOT (s.extension = 'isn' AND current_setting('server_version_num')::int >= 180000)),  -- a setting there
+named AS (       -- called by what is not a routine: defaults, checks, views, rules, casts, operators, policies, indexes
+  SELECT DISTINCT refobjid AS oid FROM pg_depend WHERE refclassid = 'pg_proc'::regclass AND classid NOT IN ('pg_proc'::regclass, 'pg_trigger'::regclass, 'pg_event_trigger'::regclass, 'pg_language'::regclass)),
+doors AS (       -- the routines that a tenant runs by itself, and what shuts each door
+  SELECT f.routine, f.mend FROM fired f
+  UNION SELECT r.oid, format('REVOKE EXECUTE ON ROUTINE %s FROM %s', r.signature, g.grantees)
+    FROM routines r JOIN pg_proc p ON p.oid = r.oid, app, LATERAL (
+         SELECT string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, ', ') AS grantees FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+          WHERE a.privilege_type = 'EXECUTE' AND CASE a.grantee WHEN 0 THEN true ELSE pg_has_role(app.oid, a.grantee, 'USAGE') END) g
+   WHERE r.executable AND (r.visible OR r.oid IN (SELECT oid FROM named)) AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'language_handler'::regtype)),
 bad AS (
   SELECT oid, 'context_setter' AS finding, signature AS object, why FROM setters WHERE why IS NOT NULL UNION ALL SELECT oid, 'session_state', object, why FROM kept),
 calls AS (       -- from what is bad to what calls it; whether it may, and whether the tenant's own rights are enough to call it
@@ -65,15 +74,7 @@ calls AS (       -- from what is bad to what calls it; whether it may, and wheth
   UNION SELECT c.bad, e.oid, e.may FROM calls c, LATERAL (
          SELECT o.oid, o.definer OR c.may AND i.executable AS may FROM routines i JOIN routines o ON o.oid <> i.oid AND position(i.name IN o.body) > 0 AND o.body ~ i.call WHERE i.oid = c.caller
          UNION ALL SELECT a.aggfnoid::oid, c.may FROM pg_aggregate a WHERE c.caller IN (a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggmtransfn, a.aggminvtransfn, a.aggmfinalfn)) AS e),
-named AS (       -- called by what is not a routine: defaults, checks, views, rules, casts, operators, policies, indexes
-  SELECT DISTINCT refobjid AS oid FROM pg_depend WHERE refclassid = 'pg_proc'::regclass AND classid NOT IN ('pg_proc'::regclass, 'pg_trigger'::regclass, 'pg_event_trigger'::regclass, 'pg_language'::regclass)),
-ways AS (
-  SELECT c.bad, f.mend FROM calls c JOIN fired f ON f.routine = c.caller WHERE c.may
-  UNION SELECT c.bad, format('REVOKE EXECUTE ON ROUTINE %s FROM %s', r.signature, g.grantees)
-    FROM calls c JOIN routines r ON r.oid = c.caller JOIN pg_proc p ON p.oid = r.oid, app, LATERAL (
-         SELECT string_agg(DISTINCT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END, ', ') AS grantees FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
-          WHERE a.privilege_type = 'EXECUTE' AND CASE a.grantee WHEN 0 THEN true ELSE pg_has_role(app.oid, a.grantee, 'USAGE') END) g
-   WHERE c.may AND r.executable AND (r.visible OR r.oid IN (SELECT oid FROM named)) AND p.prorettype NOT IN ('trigger'::regtype, 'event_trigger'::regtype, 'language_handler'::regtype)),
+ways AS (SELECT c.bad, d.mend FROM calls c JOIN doors d ON d.routine = c.caller WHERE c.may),
 clean (extension) AS (VALUES ('plpgsql'),
   ('adminpack'), ('amcheck'), ('autoinc'), ('bloom'), ('btree_gin'), ('btree_gist'), ('citext'), ('cube'), ('dict_int'), ('dict_xsyn'), ('earthdistance'), ('file_fdw'), ('fuzzystrmatch'), ('hstore'),
   ('insert_username'), ('intagg'), ('intarray'), ('isn'), ('lo'), ('ltree'), ('moddatetime'), ('old_snapshot'), ('pageinspect'), ('pg_buffercache'), ('pg_freespacemap'), ('pg_logicalinspect'), ('pg_prewarm'),

@@ -168,6 +168,15 @@ fn set_config_at_the_top_is_a_set() {
 }
 
 #[test]
+fn pg_trgms_set_limit_is_a_set() {
+    let name = "pg_trgm.similarity_threshold".into();
+    let set = Change::Set(Set { name, value: Value::Unknown, local: Some(false), magnitude: None });
+    for sql in ["SELECT set_limit(0.5)", "SELECT (0.5).set_limit FROM t"] {
+        assert_eq!(changes(sql), std::slice::from_ref(&set), "{sql}");
+    }
+}
+
+#[test]
 fn limits_are_told_as_numbers() {
     assert_eq!(changes("SET statement_timeout = '5s'"), [limit("statement_timeout", "5s", 5_000)]);
     assert_eq!(changes("SET statement_timeout = 0"), [limit("statement_timeout", "0", u64::MAX)]);

@@ -12,17 +12,30 @@ use super::sight;
 use super::states::{STATES, State};
 use super::ways::{self, Path};
 use crate::support::raw::brief;
-use crate::support::{Proxy, Raw, Shard, Wire};
+use crate::support::{Proxy, Raw, Shard, Wire, until};
 
 const KEY: &str = "1 4444444444444444444444444444444444444444444444444444444444444444";
+
+/// Who has the server process next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Neighbour {
+    /// Another organization.
+    Tenant,
+    /// Another session of the same user.
+    Colleague,
+}
+
+/// Both of them.
+pub const NEIGHBOURS: [Neighbour; 2] = [Neighbour::Tenant, Neighbour::Colleague];
 
 /// One server process, and the sessions that come to it one after another.
 pub struct Arena {
     pub proxy: Proxy,
     pub admin: Client,
     globex: Raw,
-    /// What it sees on a connection that nobody had before.
+    /// What each sees on a connection that nobody had before.
     fresh: String,
+    fresh_colleague: String,
     /// Every random number that was ever seen, and those that follow `setseed(0.5)`.
     random: HashSet<String>,
     seeded: HashSet<String>,
@@ -53,6 +66,7 @@ impl Arena {
         }
         let context = format!("[context]\nform = \"auto\"\nseal_key_file = \"{}\"", keys.path().display());
         let proxy = Proxy::before(&shard).pool_size(1).sections(&context).start().await;
+        until("the shard is attested", async || proxy.metrics().await.contains("partywall_shard_attested{")).await;
         let mut seeded = HashSet::new();
         admin.batch_execute("SELECT setseed(0.5)").await.expect("seeds");
         for row in admin.query("SELECT random()::text FROM generate_series(1, 20)", &[]).await.expect("draws") {
@@ -62,10 +76,23 @@ impl Arena {
         sight::prepare(&mut globex).await;
         let fresh = sight::of(&mut globex).await;
         assert!(fresh.contains("own T D(globex,globex,100,globex,partywall_app,t)"), "{fresh}");
-        let mut arena = Self { proxy, admin, globex, fresh, random: HashSet::new(), seeded, shard, _keys: keys };
+        let mut arena = Self {
+            proxy,
+            admin,
+            globex,
+            fresh,
+            fresh_colleague: String::new(),
+            random: HashSet::new(),
+            seeded,
+            shard,
+            _keys: keys,
+        };
         arena.renew().await;
+        arena.fresh_colleague = arena.colleague().await;
         // What is innocent leaves nothing either.
-        assert_eq!(arena.next_tenant().await, Ok(()));
+        for neighbour in NEIGHBOURS {
+            assert_eq!(arena.look(neighbour).await, Ok(()));
+        }
         arena
     }
 
@@ -73,14 +100,33 @@ impl Arena {
     pub async fn leave(&mut self, path: Path, sql: &str, copied: Option<&str>) -> Option<String> {
         let mut acme = self.proxy.raw("acme").await;
         let heard = path.send(&mut acme, sql, copied).await?;
+        // Where the guard has refused it, the server connection has not changed hands yet.
+        acme.query("SELECT 1").await;
         // It has gone when the proxy has taken its leave.
         acme.send(Wire::new().terminate()).await;
         acme.until_closed().await;
         Some(brief(&heard))
     }
 
-    /// What the other organization finds that it would not find on a connection that nobody had before.
-    pub async fn next_tenant(&mut self) -> Result<(), String> {
+    /// What a neighbour finds that it would not find on a connection that nobody had before.
+    pub async fn look(&mut self, neighbour: Neighbour) -> Result<(), String> {
+        match neighbour {
+            Neighbour::Tenant => self.tenant().await,
+            Neighbour::Colleague => {
+                let now = self.colleague().await;
+                self.judge(&self.fresh_colleague, &now)
+            }
+        }
+    }
+
+    /// Another session of the very user who left something: its context is the same.
+    async fn colleague(&self) -> String {
+        let mut colleague = self.proxy.raw("acme").await;
+        sight::prepare(&mut colleague).await;
+        sight::of(&mut colleague).await
+    }
+
+    async fn tenant(&mut self) -> Result<(), String> {
         let now = sight::of(&mut self.globex).await;
         let random = sight::random(&mut self.globex).await;
         self.judge(&self.fresh, &now)?;

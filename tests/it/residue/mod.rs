@@ -8,7 +8,7 @@ mod ways;
 
 use std::fmt::Write as _;
 
-use arena::Arena;
+use arena::{Arena, NEIGHBOURS};
 use partywall::context::seal::Form;
 use partywall::provision::Binaries;
 use states::STATES;
@@ -47,18 +47,24 @@ fn attempts() -> Vec<Attempt> {
 }
 
 /// The step from one attempt to the next, when not all are made: prime to the tables' sizes.
-const STEP: usize = 19;
+const STEP: usize = 37;
 
 async fn nothing_is_left(form: Form, binaries: Option<Binaries>, turn: usize) {
     let mut arena = Arena::open(form, binaries).await;
     let (step, turn) = if stride() == 1 { (1, 0) } else { (STEP, turn) };
     let (mut tried, mut faults) = (0, String::new());
     for attempt in attempts().iter().skip(turn).step_by(step) {
-        let Some(heard) = arena.leave(attempt.path, &attempt.sql, attempt.copied.as_deref()).await else { continue };
-        tried += 1;
-        if let Err(what) = arena.next_tenant().await {
-            let _ = writeln!(faults, "{form:?} {}\n    {heard}\n    {what}", attempt.words);
-            arena.renew().await;
+        // All of the neighbours at full scale; else one after the other.
+        let one = NEIGHBOURS[tried % NEIGHBOURS.len()];
+        for neighbour in NEIGHBOURS.into_iter().filter(|neighbour| step == 1 || *neighbour == one) {
+            let Some(heard) = arena.leave(attempt.path, &attempt.sql, attempt.copied.as_deref()).await else {
+                continue;
+            };
+            tried += 1;
+            if let Err(what) = arena.look(neighbour).await {
+                let _ = writeln!(faults, "{form:?} {}\n    {heard}\n    {neighbour:?}: {what}", attempt.words);
+                arena.renew().await;
+            }
         }
     }
     println!("{form:?}: {tried} attempts");
@@ -97,5 +103,16 @@ async fn every_state_is_seen_where_nobody_cleans() {
         let (before, after, random) = arena.direct(number).await;
         let left = sight::difference(&before, &after).is_some() || arena.is_seeded(&random);
         assert!(left || PASSING.iter().any(|words| state.code.contains(words)), "{state:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_similarity_limit_is_its_sessions_own() {
+    let arena = Arena::open(Form::Plain, None).await;
+    let (mut acme, mut globex) = (arena.proxy.raw("acme").await, arena.proxy.raw("globex").await);
+    assert_eq!(acme.query("SELECT set_limit(0.95)").await, "T D(0.95) C(SELECT 1) ZI");
+    for _ in 0..2 {
+        assert_eq!(globex.query("SELECT show_limit()").await, "T D(0.3) C(SELECT 1) ZI");
+        assert_eq!(acme.query("SELECT show_limit()").await, "T D(0.95) C(SELECT 1) ZI");
     }
 }

@@ -48,10 +48,9 @@ const OWN: &str = "SELECT min(org_id), max(org_id), count(*), partywall.org(), c
 /// A statement that the session prepared long ago.
 const STANDING: &str = "SELECT min(body) || max(body) || $1 FROM public.canary";
 
-/// Prepares what [`of`] runs.
+/// Prepares what [`of`] runs; whether that went well is seen there.
 pub async fn prepare(raw: &mut Raw) {
-    let heard = raw.converse(Wire::new().parse("standing", STANDING).sync(), 1).await;
-    assert_eq!(heard, "1 ZI");
+    raw.converse(Wire::new().parse("standing", STANDING).sync(), 1).await;
 }
 
 /// What a session sees, a line for each thing; it has gone through [`prepare`].
