@@ -106,8 +106,10 @@ async fn a_drain_takes_nothing_new_from_who_always_has_statements_under_way() {
     let plan = Proxy::before(Shard::shared()).option("listen", "drain_timeout_s = 3600");
     let mut program = Program::serve(&plan).await;
     let mut raw = log_in(&program).await;
-    let statement = || Wire::new().query("SELECT 1 FROM pg_sleep(0.02)");
-    raw.send(statement().query("SELECT 1").query("SELECT 1").query("SELECT 1")).await;
+    // Long enough that a slow machine sends the next one in time.
+    let slow = "SELECT 1 FROM pg_sleep(0.3)";
+    let statement = || Wire::new().query(slow);
+    raw.send(statement().query(slow).query(slow).query(slow)).await;
     assert!(brief(&raw.until_readies(2).await).ends_with("ZI"));
     program.signal(Signal::SIGTERM);
     let mut last = Vec::new();

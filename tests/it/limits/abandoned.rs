@@ -79,6 +79,12 @@ async fn the_permit_of_a_statement_that_nothing_ends_comes_back_when_its_server_
     let mut next = proxy.raw("acme").await;
     next.send(Wire::new().query("SELECT 7")).await;
     until_waiting(&proxy, 1).await;
+    let mut other = proxy.raw("globex").await;
+    for _ in 0..20 {
+        assert_eq!(other.query("SELECT 1 FROM pg_sleep(0.05)").await, "T D(1) C(SELECT 1) ZI", "others are served");
+    }
+    until_closing(&proxy, 1).await;
+    assert_eq!(waiting(&proxy).await, 1.0, "it waits on");
     drop(stopped);
     assert_eq!(brief(&next.until_ready().await), "T D(7) C(SELECT 1) ZI");
 }

@@ -26,8 +26,10 @@ fn plan(grace_s: u64) -> Plan {
 
 /// Keeps four statements under way until the connection ends; the last of what it heard.
 async fn pipelines_on(mut raw: Raw) -> String {
-    let statement = || Wire::new().query("SELECT 1 FROM pg_sleep(0.02)");
-    raw.send(statement().query("SELECT 1").query("SELECT 1").query("SELECT 1")).await;
+    // Long enough that a slow machine sends the next one in time.
+    let slow = "SELECT 1 FROM pg_sleep(0.3)";
+    let statement = || Wire::new().query(slow);
+    raw.send(statement().query(slow).query(slow).query(slow)).await;
     let mut last = Vec::new();
     while let Some(message) = raw.message().await {
         if message.tag == b'Z' {
