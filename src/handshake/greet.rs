@@ -22,7 +22,7 @@ use crate::refusal::{Kind, Refusal};
 use crate::wire::startup::{CancelRequest, Malformed, Opening, Protocol, Startup, TLS_HANDSHAKE};
 use crate::wire::welcome;
 
-use super::line::{Line, LineError, refuse};
+use super::line::{Line, LineError, hang_up, refuse};
 use super::parameters::{Reserved, StartupParameters};
 
 /// What every client is greeted with: a snapshot, shared by the data threads.
@@ -113,6 +113,8 @@ struct No {
     why: String,
     /// None when the connection cannot carry the words any more.
     stream: Option<ClientStream>,
+    /// What it sent is no packet of the protocol: words would be read as one of whatever it speaks.
+    silently: bool,
 }
 
 enum Ended {
@@ -129,8 +131,10 @@ pub async fn greet(stream: TcpStream, peer: SocketAddr, door: &Door) -> Greeted 
         Ok(greeted) => greeted,
         Err(Ended::Gone) => Greeted::Gone,
         Err(Ended::No(no)) => {
-            if let Some(stream) = no.stream {
-                refuse(stream, &no.refusal).await;
+            match no.stream {
+                Some(stream) if no.silently => hang_up(stream).await,
+                Some(stream) => refuse(stream, &no.refusal).await,
+                None => {}
             }
             Greeted::Refused { kind: no.refusal.kind(), why: no.why }
         }
@@ -311,8 +315,10 @@ fn ended(error: LineError, line: Line) -> Ended {
                 Malformed::Version { .. } => Kind::NotSupported,
                 _ => Kind::ProtocolViolation,
             };
-            let words = fault.to_string();
-            no(Some(line.stream), Refusal::new(kind, words.clone()).fatal(), words)
+            let silently = matches!(fault, Malformed::PacketLength | Malformed::CancelKey);
+            let why = fault.to_string();
+            let refusal = Refusal::new(kind, why.clone()).fatal();
+            Ended::No(Box::new(No { refusal, why, stream: Some(line.stream), silently }))
         }
     }
 }
@@ -323,5 +329,5 @@ fn violation(line: Option<Line>, why: impl Into<String>) -> Ended {
 }
 
 fn no(stream: Option<ClientStream>, refusal: Refusal, why: impl Into<String>) -> Ended {
-    Ended::No(Box::new(No { refusal, why: why.into(), stream }))
+    Ended::No(Box::new(No { refusal, why: why.into(), stream, silently: false }))
 }

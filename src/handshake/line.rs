@@ -77,6 +77,12 @@ pub async fn refuse(stream: ClientStream, refusal: &Refusal) {
     refuse_within(GOODBYE, stream, refusal).await;
 }
 
+/// Closes the connection of somebody who does not speak the protocol, without a word, as a server does
+/// (`ProcessStartupPacket`, backend_startup.c).
+pub(super) async fn hang_up(stream: ClientStream) {
+    say_within(GOODBYE, stream, &[]).await;
+}
+
 /// Tells a client for whom there is no place that it is refused, without listening to it first.
 ///
 /// Takes a quarter of a second at most, since whoever is turned away is not counted.
@@ -84,11 +90,15 @@ pub async fn turn_away(stream: TcpStream, refusal: &Refusal) {
     refuse_within(TURNING_AWAY, ClientStream::Tcp(stream), refusal).await;
 }
 
-async fn refuse_within(time: Duration, mut stream: ClientStream, refusal: &Refusal) {
+async fn refuse_within(time: Duration, stream: ClientStream, refusal: &Refusal) {
     let mut bytes = Vec::new();
     wire::refusal::encode(refusal, &mut bytes);
+    say_within(time, stream, &bytes).await;
+}
+
+async fn say_within(time: Duration, mut stream: ClientStream, bytes: &[u8]) {
     let telling = async {
-        stream.write_all(&bytes).await?;
+        stream.write_all(bytes).await?;
         stream.flush().await?;
         stream.shutdown().await?;
         // A socket that is closed with bytes unread sends a reset, which may overtake the words.

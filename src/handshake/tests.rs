@@ -371,11 +371,7 @@ async fn garbage_is_refused_at_once() {
     let replication = packet(3 << 16, b"user\0ada\0replication\0database\0\0");
     let context = packet(3 << 16, b"user\0ada\0app.current_org_id\0other\0\0");
     for (bytes, kind, words) in [
-        (&b"GET / HTTP/1.1\r\n\r\n"[..], Kind::ProtocolViolation, "invalid length of startup packet"),
-        (b"\xff\xff\xff\xff", Kind::ProtocolViolation, "invalid length of startup packet"),
-        (b"\0\0\0\0", Kind::ProtocolViolation, "invalid length of startup packet"),
-        (b"\0\0\x27\x11", Kind::ProtocolViolation, "invalid length of startup packet"),
-        (&version_2, Kind::NotSupported, "unsupported frontend protocol 2.0: server supports 3.0 to 3.2"),
+        (&version_2[..], Kind::NotSupported, "unsupported frontend protocol 2.0: server supports 3.0 to 3.2"),
         (&no_end, Kind::ProtocolViolation, "invalid startup packet layout: expected terminator as last byte"),
         (&no_user, Kind::UserMissing, "no PostgreSQL user name specified in startup packet"),
         (&replication, Kind::NotSupported, "replication connections are not supported through the proxy"),
@@ -386,6 +382,23 @@ async fn garbage_is_refused_at_once() {
         let heard = hears_no(&mut client).await;
         assert_eq!(heard, (Refusal::new(kind, "").sqlstate().to_owned(), words.to_owned()), "{bytes:?}");
         assert_eq!(refused(greeting).await.0, kind, "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_packet_are_answered_with_nothing() {
+    let cancel = [&16_u32.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), &[0, 0, 0, 1, 0, 0, 0, 0]].concat();
+    for (bytes, words) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "invalid length of startup packet"),
+        (b"\xff\xff\xff\xff", "invalid length of startup packet"),
+        (b"\0\0\0\0", "invalid length of startup packet"),
+        (b"\0\0\x27\x11", "invalid length of startup packet"),
+        (&[&15_u32.to_be_bytes()[..], &cancel[4..15]].concat(), "invalid length of cancel request packet"),
+    ] {
+        let (mut client, greeting) = House::without_tls().visit().await;
+        client.write_all(bytes).await.unwrap();
+        assert_eq!(hears_no(&mut client).await, Default::default(), "{bytes:?}");
+        assert_eq!(refused(greeting).await, (Kind::ProtocolViolation, words.to_owned()), "{bytes:?}");
     }
 }
 

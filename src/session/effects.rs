@@ -267,10 +267,9 @@ pub fn startup_settings(
     rights: &Rights,
     parameters: &StartupParameters,
 ) -> Result<Vec<(String, String)>, Refusal> {
-    let mut settings = Vec::new();
-    if let Some(name) = &parameters.application_name {
-        settings.push(("application_name".to_owned(), name.clone()));
-    }
+    // The server connection's own name is the proxy's, not that of a client without one.
+    let name = parameters.application_name.clone().unwrap_or_default();
+    let mut settings = vec![("application_name".to_owned(), name)];
     for (name, value) in &parameters.settings {
         let set = guard.may_set(name, value, rights)?;
         let value = match set.value {

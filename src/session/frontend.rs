@@ -116,7 +116,7 @@ impl Session {
             frontend::COPY_DATA => return Ok(self.copy(size, at, data.len(), false, out)),
             frontend::FUNCTION_CALL => {
                 let refusal = Refusal::new(Kind::NotSupported, "function calls by protocol are not supported")
-                    .with_hint("Call the function in a SELECT.");
+                    .with_hint("Call the function in a SELECT; in place of large objects, use bytea.");
                 self.refuse_query(refusal, out);
                 return self.drop_message(size);
             }

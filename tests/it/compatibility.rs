@@ -381,6 +381,13 @@ async fn large_objects_are_refused() {
     let proxy = proxy().await;
     let client = proxy.connect("acme").await;
     refused(&client, "42501", &["SELECT lo_creat(-1)", "SELECT lo_from_bytea(0, 'x')"]).await;
+    // As libpq's lo_creat sends it: the function's number, one argument in binary.
+    let body = [&957_u32.to_be_bytes()[..], &[0, 1, 0, 1, 0, 1, 0, 0, 0, 4, 255, 255, 255, 255, 0, 1]].concat();
+    let mut raw = proxy.raw("acme").await;
+    raw.send(Wire::new().message(b'F', &body)).await;
+    let answer = raw.until_ready().await;
+    assert_eq!(answer[0].field(b'C'), "0A000");
+    assert!(answer[0].field(b'H').contains("use bytea"), "a way that is open");
 }
 
 #[tokio::test]

@@ -144,15 +144,15 @@ async fn what_is_no_login_gets_its_refusal_within_the_deadline_while_others_log_
     let silent = |bytes: Vec<u8>| (bytes, "");
     for (what, (bytes, code)) in [
         ("nothing", silent(vec![])),
-        ("random bytes", (random, "08P01")),
+        ("random bytes", silent(random)),
         ("half a start-up packet", (half, "LOGIN_TIMEOUT")),
-        ("an empty packet", (vec![0, 0, 0, 4], "08P01")),
-        ("a packet of 2 GB", (vec![127, 255, 255, 255, 0, 3, 0, 0], "08P01")),
+        ("an empty packet", silent(vec![0, 0, 0, 4])),
+        ("a packet of 2 GB", silent(vec![127, 255, 255, 255, 0, 3, 0, 0])),
         ("a token of 17 KB", (long, "08P01")),
         ("a start-up packet and silence", (startup.clone(), "LOGIN_TIMEOUT")),
         ("half a TLS handshake", silent(hello)),
         ("bytes before TLS", (stuffed, "08P01")),
-        ("HTTP", (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec(), "08P01")),
+        ("HTTP", silent(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec())),
     ] {
         let mut raw = Raw::dial(proxy.address()).await;
         raw.send(Wire(bytes)).await;
@@ -240,4 +240,24 @@ async fn protocol_3_2_gives_a_cancel_key_of_32_bytes_which_alone_cancels() {
         ended.iter().find(|message| message.tag == b'E').map(|error| error.field(b'C')).as_deref(),
         Some("57014")
     );
+}
+
+#[tokio::test]
+async fn a_client_that_gives_no_name_has_none() {
+    let proxy = Proxy::before(Shard::shared()).pool_size(1).start().await;
+    let token = proxy.token("acme", "ada", &["developer"]);
+    let mut named = Raw::log_in_with(proxy.address(), &token, &[("application_name", "theirs")]).await;
+    let mut raw = Raw::log_in(proxy.address(), &token).await;
+    for _ in 0..2 {
+        assert_eq!(named.query("SHOW application_name").await, "T D(theirs) C(SHOW) ZI");
+        assert_eq!(raw.query("SHOW application_name").await, "T D() C(SHOW) ZI");
+        assert_eq!(raw.query("SET application_name = 'mine'").await, "C(SET) ZI");
+        assert_eq!(raw.query("SHOW application_name").await, "T D(mine) C(SHOW) ZI");
+        assert_eq!(raw.query("RESET application_name").await, "C(RESET) ZI");
+        assert_eq!(raw.query("SHOW application_name").await, "T D() C(SHOW) ZI");
+        assert_eq!(raw.query("DISCARD ALL").await, "C(DISCARD ALL) ZI");
+    }
+    let mut config = proxy.client_config("acme");
+    config.application_name("");
+    assert!(proxy.connect_with(&config).await.is_ok());
 }
