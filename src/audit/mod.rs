@@ -100,7 +100,8 @@ impl Observer for AuditObserver {
             }
             Event::Statement { .. } | Event::ShardUp(_) | Event::ShardDown(..) | Event::ShardAttested { .. } => return,
         };
-        let share = self.shared.shares.of(org);
+        let address = if let Event::LoginRefused { address, .. } = event { *address } else { None };
+        let share = self.shared.shares.of(org, address);
         if !self.shared.has_room(importance, &share) {
             return self.shared.lost(importance, 1);
         }

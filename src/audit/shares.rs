@@ -4,6 +4,8 @@
 //! So no loop of one organization fills the disk, or takes the place of another's records.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -16,6 +18,8 @@ use crate::ids::OrgId;
 
 /// Organizations that have a share of their own at one time; those beyond have one together.
 const ORGANIZATIONS_MAX: usize = 16_384;
+/// Networks of those who have no name yet that have a share of their own at one time.
+const NETWORKS_MAX: usize = 1024;
 /// A share that has not been used for so long is forgotten.
 const IDLE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -27,26 +31,45 @@ const BYTES_MAX: [usize; 3] = [128 * 1024, 64 * 1024, 512 * 1024];
 #[derive(Debug, Default)]
 pub(super) struct Shares {
     organizations: DashMap<OrgId, Arc<Share>>,
-    /// Of those who have no name yet, and of the organizations beyond the bound.
-    nameless: Arc<Share>,
+    /// Of those who have no name yet, by where they come from.
+    networks: DashMap<IpAddr, Arc<Share>>,
+    /// Of everybody beyond the bounds.
+    others: Arc<Share>,
 }
 
 impl Shares {
-    /// The share of an organization, or of those who have no name.
-    pub(super) fn of(&self, org: Option<&OrgId>) -> Arc<Share> {
-        let Some(org) = org else { return Arc::clone(&self.nameless) };
-        if let Some(share) = self.organizations.get(org) {
+    /// The share of an organization, or of somebody at `address` who has no name.
+    pub(super) fn of(&self, org: Option<&OrgId>, address: Option<IpAddr>) -> Arc<Share> {
+        match (org, address) {
+            (Some(org), _) => self.known(&self.organizations, org.clone(), ORGANIZATIONS_MAX),
+            (None, Some(address)) => self.known(&self.networks, network(address), NETWORKS_MAX),
+            (None, None) => Arc::clone(&self.others),
+        }
+    }
+
+    fn known<K: Eq + Hash>(&self, shares: &DashMap<K, Arc<Share>>, key: K, most: usize) -> Arc<Share> {
+        if let Some(share) = shares.get(&key) {
             return Arc::clone(&share);
         }
-        if self.organizations.len() >= ORGANIZATIONS_MAX {
-            return Arc::clone(&self.nameless);
+        if shares.len() >= most {
+            return Arc::clone(&self.others);
         }
-        Arc::clone(&self.organizations.entry(org.clone()).or_default())
+        Arc::clone(&shares.entry(key).or_default())
     }
 
     /// Forgets shares that nobody has used lately.
     pub(super) fn reap(&self, now: Instant) {
-        self.organizations.retain(|_, share| Arc::strong_count(share) > 1 || !share.is_idle(now));
+        let is_used = |share: &Arc<Share>| Arc::strong_count(share) > 1 || !share.is_idle(now);
+        self.organizations.retain(|_, share| is_used(share));
+        self.networks.retain(|_, share| is_used(share));
+    }
+}
+
+/// Where somebody comes from: an address of IPv4, or the 64 bits of IPv6 that a single customer has at least.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
+        four => four,
     }
 }
 
@@ -229,13 +252,26 @@ mod tests {
         let (shares, now) = (Shares::default(), Instant::now());
         let org = |number: usize| OrgId::new(&format!("org_{number}")).expect("a good name");
         for number in 0..ORGANIZATIONS_MAX {
-            shares.of(Some(&org(number))).take(now, Importance::Session, None, 1);
+            shares.of(Some(&org(number)), None).take(now, Importance::Session, None, 1);
         }
-        assert!(Arc::ptr_eq(&shares.of(Some(&org(ORGANIZATIONS_MAX))), &shares.of(None)));
-        assert!(!Arc::ptr_eq(&shares.of(Some(&org(1))), &shares.of(None)));
-        let kept = shares.of(Some(&org(2)));
+        assert!(Arc::ptr_eq(&shares.of(Some(&org(ORGANIZATIONS_MAX)), None), &shares.of(None, None)));
+        assert!(!Arc::ptr_eq(&shares.of(Some(&org(1)), None), &shares.of(None, None)));
+        let kept = shares.of(Some(&org(2)), None);
         shares.reap(now + IDLE);
         assert_eq!(shares.organizations.len(), 1);
         drop(kept);
+    }
+
+    #[test]
+    fn strangers_have_a_share_by_where_they_come_from() {
+        let shares = Shares::default();
+        let of = |address: &str| shares.of(None, Some(address.parse().expect("an address")));
+        assert!(Arc::ptr_eq(&of("192.0.2.1"), &of("::ffff:192.0.2.1")));
+        assert!(!Arc::ptr_eq(&of("192.0.2.1"), &of("192.0.2.2")));
+        assert!(Arc::ptr_eq(&of("2001:db8::1"), &of("2001:db8::ffff:1")));
+        assert!(!Arc::ptr_eq(&of("2001:db8::1"), &of("2001:db8:0:1::1")));
+        (0..2 * NETWORKS_MAX).for_each(|number| _ = shares.of(None, Some(IpAddr::V4((number as u32).into()))));
+        assert_eq!(shares.networks.len(), NETWORKS_MAX);
+        assert!(Arc::ptr_eq(&of("198.51.100.1"), &shares.others));
     }
 }

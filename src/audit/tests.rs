@@ -283,7 +283,7 @@ fn a_device_without_space_counts_failures_and_loses_nothing_silently() {
     let mut scribe = Scribe::new(trail, Arc::clone(&observer.shared));
     scribe.shared.queued.fetch_add(1, Relaxed);
     let what = What::Event(Event::SessionOpened(facts()), Arc::default());
-    let place = Place::take(observer.shared.shares.of(None));
+    let place = Place::take(observer.shared.shares.of(None, None));
     scribe.write(&Entry { at: SystemTime::now(), importance: Importance::Session, what, _place: place });
     scribe.flush();
     scribe.flush();
