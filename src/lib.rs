@@ -9,6 +9,7 @@ pub mod refusal;
 pub mod ids;
 pub mod event;
 // pure: no sockets, files, clocks or runtime
+pub mod rate;
 pub mod wire;
 pub mod config;
 pub mod auth;

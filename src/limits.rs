@@ -6,9 +6,10 @@
 mod kept;
 mod results;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -16,10 +17,18 @@ use parking_lot::Mutex;
 
 use crate::config::Tier;
 use crate::ids::OrgId;
+use crate::rate::{Rate, Spent};
 use crate::refusal::{Kind, Refusal};
 
 pub use kept::{KEPT_BYTES_MAX, Kept, SAVEPOINTS_MAX, Share};
 pub use results::{ResultMeter, Source};
+
+/// What an organization's refused statements may take: a burst of 500, then 500 a second; those whose judging takes long
+/// count for more, so that half of one core is the most that they get.
+const REFUSALS: Rate = Rate { burst: Duration::from_secs(1), wait_max: Duration::from_secs(1) };
+
+/// What the smallest refusal counts for.
+const REFUSAL: Duration = Duration::from_millis(2);
 
 /// All organizations that have sessions, or had them lately.
 #[derive(Debug, Default)]
@@ -75,6 +84,9 @@ pub struct OrgLimits {
     queued: AtomicU32,
     pinned: AtomicU32,
     kept: kept::Counts,
+    /// What its refused statements have taken, in time since `since`.
+    refusals: Spent,
+    since: OnceLock<Instant>,
     /// Some line waits for a permit of this organization.
     starved: AtomicBool,
     /// The dispatchers to wake when a permit comes free; one a data thread and pool.
@@ -93,6 +105,8 @@ impl OrgLimits {
             queued: AtomicU32::new(0),
             pinned: AtomicU32::new(0),
             kept: kept::Counts::default(),
+            refusals: Spent::default(),
+            since: OnceLock::new(),
             starved: AtomicBool::new(false),
             wakers: Mutex::new(Vec::new()),
         }
@@ -153,6 +167,14 @@ impl OrgLimits {
                 limit.unwrap_or(u32::MAX)
             ),
         ))
+    }
+
+    /// Counts a statement that was refused after `judging`; how long its session is to wait before the next one.
+    ///
+    /// Refused statements take no permit and stand in no line: this is all that keeps them from taking the whole proxy.
+    pub fn refused(&self, judging: Duration, now: Instant) -> Duration {
+        let cost = REFUSAL.max(judging * 2);
+        self.refusals.spend(REFUSALS, cost, now.saturating_duration_since(*self.since.get_or_init(|| now)))
     }
 
     /// Takes a permit for one more running statement, if the tier's limit leaves one.
@@ -335,6 +357,30 @@ mod tests {
         assert_eq!(org.queue().expect_err("no second").kind(), Kind::QueueFull);
         drop(place);
         assert!(org.queue().is_ok());
+    }
+
+    #[test]
+    fn the_sessions_of_an_organization_share_its_rate_of_refusals() {
+        let (limits, tier) = (Limits::default(), Arc::new(tier()));
+        let org = acme(&limits, &tier);
+        let now = Instant::now();
+        let free = (0..1000).take_while(|_| org.refused(Duration::ZERO, now).is_zero()).count();
+        assert!((500..=501).contains(&free), "{free}");
+        assert!(org.refused(Duration::ZERO, now) > Duration::ZERO);
+        let other = limits.organization(&OrgId::new("globex").expect("a name"), &tier);
+        assert_eq!(other.refused(Duration::ZERO, now), Duration::ZERO);
+        assert_eq!(org.refused(Duration::from_secs(3600), now), REFUSALS.wait_max);
+        // A second for a second.
+        assert_eq!(org.refused(Duration::ZERO, now + 2 * REFUSALS.wait_max), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_refusal_that_took_long_to_judge_counts_for_twice_that_time() {
+        let (limits, tier) = (Limits::default(), Arc::new(tier()));
+        let org = acme(&limits, &tier);
+        let now = Instant::now();
+        assert_eq!(org.refused(Duration::from_millis(500), now), Duration::ZERO);
+        assert!(org.refused(Duration::from_millis(250), now) >= Duration::from_millis(499));
     }
 
     #[test]

@@ -18,11 +18,18 @@ use crate::control::{ShardPlan, Snapshots};
 use crate::ids::ShardName;
 use crate::metrics::Metrics;
 use crate::pool::stats::PoolStats;
-use crate::pool::{Gate, Pool, PoolSettings};
+use crate::pool::{Gate, Pool, PoolSettings, held_max};
 use crate::session::Thread;
 
-/// Threads that judge long statements, for each data thread.
-const JUDGES_MAX: usize = 2;
+/// Threads of each data thread for what blocks: names of servers being looked up, passwords being hashed.
+const BLOCKING_MAX: usize = 2;
+
+/// So many connections of each pool a data thread has, where the number of threads is not configured: of fewer, what is
+/// left for organizations that hold none is more than an eighth.
+const WIDE_SHARE: usize = 8;
+
+/// Of fewer connections of a pool than this, what one organization may hold is said at start.
+const SMALL_SHARE: usize = 4;
 
 /// How often the end is looked for when the proxy stops.
 const ENDED_LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -45,11 +52,12 @@ pub(super) fn start_all(
 ) -> Result<Vec<JoinHandle<()>>, ServeError> {
     let config = snapshots.config.load();
     let count = thread_count(&config);
+    warn_of_small_shares(&config, count);
     let mut threads = Vec::with_capacity(count);
     for (index, listener) in listeners(config.listen.address, count)?.into_iter().enumerate() {
         let (snapshots, metrics, stopped) = (Arc::clone(snapshots), Arc::clone(metrics), stopped.clone());
         let mut runtime = tokio::runtime::Builder::new_current_thread();
-        runtime.enable_all().max_blocking_threads(JUDGES_MAX).thread_keep_alive(Duration::from_secs(3600));
+        runtime.enable_all().max_blocking_threads(BLOCKING_MAX).thread_keep_alive(Duration::from_secs(3600));
         let share = Share { index, count };
         let thread = thread::Builder::new().name(format!("data-{index}")).spawn(move || {
             match runtime.build_local(LocalOptions::default()) {
@@ -62,11 +70,44 @@ pub(super) fn start_all(
     Ok(threads)
 }
 
-/// As configured; else one for every two cores, but never more than the smallest pool has connections.
+/// As configured; else one for every two cores, but so few that each has eight connections of the smallest pool, if there
+/// are as many. Never more than the smallest pool has connections: each thread has one of its own at least.
 fn thread_count(config: &Config) -> usize {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let smallest = config.shards.iter().map(|shard| shard.pool_size).min().unwrap_or(1);
-    config.listen.threads.unwrap_or((cores / 2).clamp(1, smallest.max(1)))
+    let smallest = config.shards.iter().map(|shard| shard.pool_size).min().unwrap_or(1).max(1);
+    let wanted = config.listen.threads.unwrap_or((cores / 2).min(smallest / WIDE_SHARE));
+    wanted.clamp(1, smallest)
+}
+
+/// Says where a pool has too few connections for its threads to keep organizations apart in it.
+fn warn_of_small_shares(config: &Config, count: usize) {
+    if let Some(asked) = config.listen.threads.filter(|&asked| asked > count) {
+        tracing::warn!(asked, threads = count, "listen.threads is more than the smallest pool_size: fewer are started");
+    }
+    for shard in &config.shards {
+        if let Some(words) = small_share(shard.pool_size, count) {
+            let (shard, pool_size) = (&shard.name, shard.pool_size);
+            tracing::warn!(%shard, pool_size, threads = count, "{words}: raise pool_size or lower listen.threads");
+        }
+    }
+}
+
+/// What is wrong with the smallest share of a pool, if anything is.
+fn small_share(pool_size: usize, threads: usize) -> Option<String> {
+    let share = pool_size / threads;
+    if pool_size < threads {
+        return Some(format!("each data thread opens a connection, which makes {threads}"));
+    }
+    match held_max(share) {
+        held if held == share => {
+            let words = "one organization can hold all the connections of a data thread, while others wait for it";
+            Some(words.to_owned())
+        }
+        held if share < SMALL_SHARE => {
+            Some(format!("an organization can hold {held} of a data thread's {share} connections"))
+        }
+        _ => None,
+    }
 }
 
 /// Which part of each pool is this thread's.
@@ -98,7 +139,8 @@ async fn serve(
         }
     };
     let config = snapshots.config.load_full();
-    let thread = Thread::new(Arc::clone(&snapshots.guard), Arc::clone(&snapshots.observer), &config);
+    let (guard, judges) = (Arc::clone(&snapshots.guard), Arc::clone(&snapshots.judges));
+    let thread = Thread::new(guard, judges, Arc::clone(&snapshots.observer), &config);
     let mut shards = snapshots.shards.subscribe();
     let pools = Pools { open: RefCell::default(), metrics, share };
     pools.follow(&snapshots, &shards.borrow_and_update());
@@ -182,4 +224,29 @@ impl Pools {
 /// Runs `work` on this data thread, beside everything else.
 pub(super) fn beside(work: impl Future<Output = ()> + 'static) {
     drop(spawn_local(work));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_that_is_too_small_is_named() {
+        let words = |pool_size, threads| small_share(pool_size, threads).unwrap_or_default();
+        assert_eq!(words(20, 2), "");
+        assert_eq!(words(4, 1), "");
+        assert!(words(20, 8).contains("can hold 1 of a data thread's 2"), "{}", words(20, 8));
+        assert!(words(8, 8).contains("one organization can hold all"), "{}", words(8, 8));
+        assert!(words(1, 1).contains("one organization can hold all"));
+        assert!(words(5, 8).contains("which makes 8"), "{}", words(5, 8));
+    }
+
+    #[test]
+    fn the_shares_of_all_threads_are_the_whole() {
+        for (whole, count) in [(20, 8), (3, 3), (7, 2), (100, 7)] {
+            let parts: Vec<_> = (0..count).map(|index| Share { index, count }.of(whole)).collect();
+            assert_eq!(parts.iter().sum::<usize>(), whole);
+            assert!(parts.iter().all(|&part| part >= whole / count));
+        }
+    }
 }

@@ -23,7 +23,7 @@ use crate::net::Caps;
 use crate::net::tls::ServerTls;
 use crate::pool::{Fitness, Gate, Telling};
 use crate::server::ConnectSpec;
-use crate::session::Signal;
+use crate::session::{Judges, Signal};
 use crate::tenant::Directory;
 
 /// Something that the configuration names cannot be used.
@@ -66,6 +66,8 @@ pub struct Snapshots {
     pub directory: ArcSwap<Directory>,
     /// The judge.
     pub guard: Arc<ArcSwap<Guard>>,
+    /// Where long statements are judged.
+    pub judges: Arc<Judges>,
     /// The shards; data threads watch it.
     pub shards: watch::Sender<Arc<Vec<ShardPlan>>>,
     /// Who failed to log in lately.
@@ -99,8 +101,10 @@ impl Snapshots {
     ) -> Result<Self, Unusable> {
         let tls = config.listen.tls.as_ref().map(load_tls).transpose()?.map(Arc::new);
         let shards = plan_shards(&config, &[])?;
+        let judges = Judges::start().map_err(|error| Unusable::new("threads that judge statements", error))?;
         board.enlist(&config);
         Ok(Self {
+            judges,
             door: ArcSwap::from_pointee(door(&config, tls.clone())),
             directory: ArcSwap::from_pointee(Directory::new(&config)),
             guard: Arc::new(ArcSwap::from_pointee(make_guard(&config))),

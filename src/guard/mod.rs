@@ -99,6 +99,14 @@ impl Guard {
         if is_bare { self.rights(roles, permissions) } else { Rights::named(&self.policy, roles, permissions) }
     }
 
+    /// The verdict on a text, if it is remembered: what [`Self::judge`] answers then, without the work of parsing.
+    pub fn recall(&self, sql: &str, rights: &Rights) -> Option<Arc<Verdict>> {
+        if sql.len() > self.statement_bytes_max {
+            return None;
+        }
+        self.cache.get(sql, rights).ok()
+    }
+
     /// Judges a text. A verdict says that all of it, or what it says stands in for it ([`Verdict::rewritten`]), may be
     /// sent to the server, but for the changes that the session must handle itself ([`Change::ResetAll`],
     /// [`Change::DiscardAll`]).

@@ -21,6 +21,17 @@ use crate::refusal::Refusal;
 /// What a statement is charged before its time is known, where its organization has run none.
 const FIRST_CHARGE_S: f64 = 0.001;
 
+/// The most of `size` connections that one organization may hold: an eighth is left for those that hold none, and at
+/// least one, where there is more than one.
+pub fn held_max(size: usize) -> usize {
+    size.saturating_sub((size / 8).max(1)).max(1)
+}
+
+/// The most of `size` connections that one organization's sessions may keep beyond their transactions: half.
+pub(super) fn pinned_max(size: usize) -> usize {
+    (size / 2).max(1)
+}
+
 /// A statement that waits.
 pub(super) struct Waiter {
     pub(super) session: SessionId,
@@ -51,6 +62,8 @@ pub struct Line {
     pub(super) waiters: RefCell<VecDeque<Waiter>>,
     /// Server connections this organization holds here.
     pub(super) holding: Cell<usize>,
+    /// Sessions of it that keep their connection.
+    pub(super) pinned: Cell<usize>,
     /// Virtual time up to which it has been charged.
     charged: Cell<f64>,
     /// What one of its statements has used lately, in seconds.
@@ -63,6 +76,7 @@ impl Line {
             limits,
             waiters: RefCell::default(),
             holding: Cell::new(0),
+            pinned: Cell::new(0),
             charged: Cell::new(0.0),
             usual_s: Cell::new(FIRST_CHARGE_S),
         }
@@ -97,6 +111,11 @@ impl Clock {
         let charge = line.usual_s.get();
         line.charged.set(start + charge / line.weight());
         charge
+    }
+
+    /// Charges `line` for what was done for it outside of any statement.
+    pub(super) fn charge(&self, line: &Line, used: Duration) {
+        line.charged.set(self.start_of(line) + used.as_secs_f64() / line.weight());
     }
 
     /// Ends a statement of `line` that was charged `charge` and used `used`: corrects the charge.
@@ -166,6 +185,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_of_any_size_keeps_a_connection_for_those_who_hold_none_unless_it_has_only_one() {
+        let held = [1, 2, 3, 4, 7, 8, 9, 15, 16, 20, 24].map(|size| (size, held_max(size)));
+        let expected = [(1, 1), (2, 1), (3, 2), (4, 3), (7, 6), (8, 7), (9, 8), (15, 14), (16, 14), (20, 18), (24, 21)];
+        assert_eq!(held, expected);
+        assert_eq!([1, 2, 3, 4, 20].map(pinned_max), [1, 1, 1, 2, 10]);
+    }
+
+    #[test]
     fn organizations_get_equal_time_however_long_their_statements_are() {
         let lines = [line("a", 1), line("b", 1), line("c", 1)];
         for part in share(&lines, &[0.1, 0.01, 0.003], 20_000) {
@@ -212,6 +239,14 @@ mod tests {
         heavy.holding.set(3);
         let lines = [Rc::clone(&heavy), none];
         assert!(next(&clock, &lines, 4, |_| true).is_some_and(|next| Rc::ptr_eq(next, &heavy)));
+    }
+
+    #[test]
+    fn what_was_done_for_a_line_before_its_turn_counts() {
+        let lines = [line("judged", 1), line("other", 1)];
+        let clock = Clock::default();
+        clock.charge(&lines[0], Duration::from_millis(5));
+        assert!(next(&clock, &lines, 1, |_| true).is_some_and(|next| Rc::ptr_eq(next, &lines[1])));
     }
 
     #[test]

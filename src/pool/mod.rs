@@ -12,6 +12,7 @@ mod keeper;
 mod lease;
 mod line;
 mod reaper;
+mod pins;
 mod statements;
 pub mod stats;
 
@@ -21,7 +22,8 @@ pub use connection::{AskError, Connection, Taint};
 pub use gate::{Fitness, Gate};
 pub use inquiry::{Answer, ServerNo};
 pub use lease::Lease;
-pub use line::Line;
+pub use line::{Line, held_max};
+pub use pins::PinPlace;
 pub use statements::{Entry, LARGE_TEXT_BYTES, Prepared, Statement, StatementKey, Statements};
 
 use std::cell::{Cell, RefCell};
@@ -141,18 +143,6 @@ pub struct Pool {
     chores: mpsc::UnboundedSender<Chore>,
     bell: Arc<Bell>,
     me: Weak<Pool>,
-}
-
-/// A pinned session's place among those of its pool; given back on drop.
-#[derive(Debug)]
-pub struct PinPlace(Weak<Pool>);
-
-impl Drop for PinPlace {
-    fn drop(&mut self) {
-        if let Some(pool) = self.0.upgrade() {
-            pool.pinned.set(pool.pinned.get() - 1);
-        }
-    }
 }
 
 /// Rung, from any thread, when a permit that somebody waits for has come free.
@@ -312,6 +302,11 @@ impl Pool {
         })
     }
 
+    /// Charges a line for work that the proxy did for it before its statement had a turn.
+    pub fn charge(&self, line: &Line, used: Duration) {
+        self.clock.charge(line, used);
+    }
+
     /// Takes a turn for a lease that rests, waiting as for a new one; a lease that has one keeps it.
     pub async fn resume(&self, lease: &mut Lease, asker: &Asker) -> Result<(), Refusal> {
         if self.resume_at_once(lease, asker) {
@@ -335,16 +330,6 @@ impl Pool {
         let (Some(permit), Some(pool)) = (line.limits.permit(), self.me.upgrade()) else { return false };
         lease.take_turn(Grant::new(pool, Rc::clone(line), None, permit, Instant::now()));
         true
-    }
-
-    /// Lets one more session keep its lease; refused (53400) where that would leave no connection for all the others.
-    pub fn pin(&self) -> Result<PinPlace, Refusal> {
-        let most = (self.settings.borrow().size.saturating_sub(1)).max(1);
-        if self.pinned.get() >= most {
-            return Err(Refusal::new(Kind::TooManyPins, "too many sessions keep a server connection"));
-        }
-        self.pinned.set(self.pinned.get() + 1);
-        Ok(PinPlace(Weak::clone(&self.me)))
     }
 
     /// Waits until the shard is known to be fit to be served; refused (57P03) where it is not, or not in a while.
@@ -408,8 +393,7 @@ impl Pool {
 
     /// Whether an organization may have one more connection: a little headroom is left for those that hold none.
     fn may_hold_more(&self, line: &Line) -> bool {
-        let size = self.settings.borrow().size;
-        line.holding.get() < (size - size / 8).max(1)
+        line.holding.get() < held_max(self.settings.borrow().size)
     }
 
     /// Takes a place in the line.

@@ -1,6 +1,7 @@
 //! From the client: what each message is, what it needs, and how it goes to the server.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::about::FAILS_IN_FAILED_TRANSACTION;
 use super::names::Undo;
@@ -14,8 +15,8 @@ use crate::wire::flow::{Owed, Status};
 use crate::wire::frame::{self, Header, frontend};
 use crate::wire::{refusal as wire_refusal, welcome};
 
-/// Texts up to this size are judged at once; longer ones on another thread.
-pub(super) const JUDGED_AT_ONCE_BYTES: usize = 16 * 1024;
+/// Texts up to this size are judged at once; longer ones on another thread, unless their verdict is remembered.
+pub(super) const JUDGED_AT_ONCE_BYTES: usize = 4 * 1024;
 
 /// The server is sent these only to fail, so that its transaction fails where a statement was refused here. Neither takes a
 /// snapshot, and by the second one the server tells whether the transaction had failed before, which only it knows.
@@ -56,6 +57,11 @@ impl Session {
         let mut at = 0;
         self.stalled = Stalled::No;
         while at < data.len() {
+            if let Some(stalled) = self.must_let_others_go_on() {
+                self.stalled = stalled;
+                break;
+            }
+            self.turn.message();
             if self.client_rest.bytes > 0 {
                 at += self.pass_client_rest(at, data.len(), out);
                 continue;
@@ -88,6 +94,13 @@ impl Session {
             }
         }
         Ok(at)
+    }
+
+    fn must_let_others_go_on(&self) -> Option<Stalled> {
+        match &self.delay {
+            Some(_) => Some(Stalled::Delayed),
+            None => self.turn.is_over().then_some(Stalled::Turn),
+        }
     }
 
     fn pass_client_rest(&mut self, at: usize, end: usize, out: &mut Outgoing<'_>) -> usize {
@@ -234,16 +247,37 @@ impl Session {
             return Ok(Some(verdict));
         }
         let text = statement_text(body)?;
+        let admitted = self.judge_here(text).and_then(|verdict| {
+            let Some(verdict) = verdict else { return Ok(None) };
+            self.admit(&verdict)?;
+            self.admit_names(&verdict)?;
+            Ok(Some(verdict))
+        });
+        admitted.map_err(|refusal| in_turn(text, refusal))
+    }
+
+    /// The verdict on a text that is remembered, or short enough to be judged at once.
+    fn judge_here(&mut self, text: &str) -> Result<Option<Arc<Verdict>>, Refusal> {
+        let guard = self.thread.guard.load();
+        if let Some(verdict) = guard.recall(text, &self.rights) {
+            return Ok(Some(verdict));
+        }
         if text.len() > JUDGED_AT_ONCE_BYTES {
             return Ok(None);
         }
-        let judged = self.thread.guard.load().judge(text, &self.rights);
-        let admitted = judged.and_then(|verdict| {
-            self.admit(&verdict)?;
-            self.admit_names(&verdict)?;
-            Ok(verdict)
-        });
-        admitted.map(Some).map_err(|refusal| in_turn(text, refusal))
+        let begun = Instant::now();
+        self.turn.judged(text.len());
+        let judged = guard.judge(text, &self.rights);
+        self.charge_judging(begun.elapsed(), judged.is_err());
+        judged.map(Some)
+    }
+
+    /// Judging is work for the organization before any of its statements has a turn: its line is charged with it.
+    pub(super) fn charge_judging(&mut self, took: Duration, refused: bool) {
+        if refused {
+            self.turn.judging_took(took);
+        }
+        self.pool.charge(&self.asker.line, took);
     }
 
     fn sync(&mut self, size: usize, at: usize, end: usize, out: &mut Outgoing<'_>) -> Step {
@@ -325,8 +359,12 @@ impl Session {
         }
     }
 
-    /// Tells the observers of a refusal, and encodes it.
+    /// Tells the observers of a refusal, and encodes it. Many of them make the organization's sessions wait.
     pub(super) fn tell_refusal(&mut self, refusal: &Refusal) -> Box<[u8]> {
+        let delay = self.seat.limits().refused(self.turn.refused(), self.thread.now.get());
+        if !delay.is_zero() {
+            self.delay = Some(Box::pin(tokio::time::sleep(delay)));
+        }
         self.thread.observer.event(&Event::Refused {
             facts: Arc::clone(&self.facts),
             kind: refusal.kind(),

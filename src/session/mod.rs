@@ -13,6 +13,7 @@ mod effects;
 mod ending;
 mod extended;
 mod frontend;
+mod judges;
 mod lent;
 mod lost;
 mod names;
@@ -25,11 +26,13 @@ mod settings;
 mod signals;
 mod sources;
 mod transaction;
+mod turn;
 mod undecided;
 mod unnamed_portal;
 mod watched;
 
 pub use effects::{startup_settings, tier_limits};
+pub use judges::Judges;
 pub use open::{Opened, Opening};
 pub use run::run;
 pub use signals::{Signal, Signals};
@@ -63,6 +66,7 @@ use pin::Pin;
 use settings::OwnSettings;
 use sources::Sources;
 use transaction::Transaction;
+use turn::Turn;
 use undecided::Undecided;
 use unnamed_portal::UnnamedPortal;
 use watched::Watched;
@@ -96,6 +100,8 @@ pub struct Thread {
     pub guard: Arc<ArcSwap<Guard>>,
     /// The settings that carry the context.
     pub names: Arc<ContextNames>,
+    /// Where long statements are judged.
+    judges: Arc<Judges>,
     /// Who hears of what happens.
     pub observer: Arc<dyn Observer>,
     /// How long a client may leave a transaction open without a word.
@@ -110,7 +116,7 @@ pub struct Thread {
 
 impl Thread {
     /// The things of one data thread, as the configuration says them.
-    pub fn new(guard: Arc<ArcSwap<Guard>>, observer: Arc<dyn Observer>, config: &Config) -> Self {
+    pub fn new(guard: Arc<ArcSwap<Guard>>, judges: Arc<Judges>, observer: Arc<dyn Observer>, config: &Config) -> Self {
         Self {
             buffer: RefCell::new(vec![0; BUFFER_BYTES].into()),
             scratch: RefCell::default(),
@@ -118,6 +124,7 @@ impl Thread {
             reported: RefCell::default(),
             contexts: RefCell::default(),
             guard,
+            judges,
             names: Arc::new(config.context.clone()),
             observer,
             idle_transaction_timeout: config.pool.idle_transaction_timeout,
@@ -204,6 +211,10 @@ pub struct Session {
     client_rest: Rest,
     /// What keeps the bytes in `from_client` from being looked at.
     stalled: Stalled,
+    /// What it may still do before others go on.
+    turn: Turn,
+    /// Its organization has had too many statements refused: until then its messages wait.
+    delay: Option<std::pin::Pin<Box<tokio::time::Sleep>>>,
 
     lease: Option<Lease>,
     from_server: Vec<u8>,
@@ -276,6 +287,10 @@ enum Stalled {
     Answers,
     /// The message at the front must wait until nothing is owed.
     Quiet,
+    /// Its turn is over.
+    Turn,
+    /// Its organization has had too many statements refused.
+    Delayed,
 }
 
 /// How the result limit ends a statement.

@@ -10,6 +10,7 @@ use super::names::Names;
 use super::outgoing::Pending;
 use super::settings::OwnSettings;
 use super::transaction::Transaction;
+use super::turn::Turn;
 use super::undecided::Undecided;
 use super::unnamed_portal::UnnamedPortal;
 use super::{Rest, Running, Session, Signals, Stalled, Thread, tier_limits};
@@ -114,6 +115,8 @@ impl Opening {
             to_client: Pending::default(),
             client_rest: Rest::default(),
             stalled: Stalled::No,
+            turn: Turn::default(),
+            delay: None,
             lease: None,
             from_server: Vec::new(),
             to_server: Pending::default(),

@@ -67,7 +67,7 @@ impl Session {
         self.ask_state = true;
         if self.pin.is_none() {
             let org = self.seat.limits().pin()?;
-            let place = self.pool.pin()?;
+            let place = self.pool.pin(&self.asker.line)?;
             self.pin = Some(Pin { reason: PinReason::Unsure, locks: false, _org: Some(org), _pool: Some(place) });
         }
         Ok(())

@@ -21,6 +21,8 @@ pub(super) enum Pause {
     NeedLease,
     /// The statement at the front is long and is judged elsewhere.
     NeedVerdict,
+    /// Others are to go on before there is more.
+    TurnOver,
     /// The lease ends, and there is something to do first.
     EndLease,
     /// The server is gone.
@@ -71,7 +73,11 @@ impl Session {
             }
             if !moved {
                 self.note_silence();
+                self.turn.renew();
                 return Poll::Pending;
+            }
+            if self.turn.is_over() {
+                return Poll::Ready(Pause::TurnOver);
             }
         }
     }
@@ -101,6 +107,7 @@ impl Session {
         buffer[..kept].copy_from_slice(&self.from_server);
         let count = ready!(poll_read(&mut lease.server.stream, &mut buffer[kept..], cx));
         let Ok(count @ 1..) = count else { return Poll::Ready(Err(Broken::Closed)) };
+        self.turn.bytes(count);
         self.from_server = Vec::new();
         let data = &buffer[..kept + count];
         let mut out = Outgoing::new(data, thread.scratch.take());
@@ -130,7 +137,13 @@ impl Session {
             Stalled::Unread if !self.to_client.is_empty() => return Poll::Pending,
             Stalled::Quiet if self.flow.owes() => return Poll::Pending,
             Stalled::Answers if self.flow.is_behind() => return Poll::Pending,
-            Stalled::Owed | Stalled::Unread | Stalled::Quiet | Stalled::Answers => {}
+            Stalled::Delayed => {
+                if let Some(delay) = &mut self.delay {
+                    ready!(delay.as_mut().poll(cx));
+                    self.delay = None;
+                }
+            }
+            Stalled::Owed | Stalled::Unread | Stalled::Quiet | Stalled::Answers | Stalled::Turn => {}
             Stalled::No if !self.from_client.is_empty() => {}
             Stalled::No | Stalled::More => {
                 if let Err(end) = ready!(self.poll_read_client(cx)) {
@@ -160,6 +173,7 @@ impl Session {
         let mut buffer = thread.buffer.borrow_mut();
         let count = ready!(poll_read(&mut self.client, &mut buffer, cx));
         let Ok(count @ 1..) = count else { return Poll::Ready(Err(End::Gone)) };
+        self.turn.bytes(count);
         let data = &buffer[..count];
         if self.from_client.is_empty() {
             let done = self.pass_client_data(data, cx)?;
@@ -202,7 +216,14 @@ impl Session {
         match self.stalled {
             Stalled::Lease => Err(Pause::NeedLease),
             Stalled::Judge => Err(Pause::NeedVerdict),
-            Stalled::No | Stalled::More | Stalled::Owed | Stalled::Unread | Stalled::Quiet | Stalled::Answers => Ok(()),
+            Stalled::No
+            | Stalled::More
+            | Stalled::Owed
+            | Stalled::Unread
+            | Stalled::Quiet
+            | Stalled::Answers
+            | Stalled::Turn
+            | Stalled::Delayed => Ok(()),
         }
     }
 

@@ -5,11 +5,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
-use super::frontend::{End, in_turn, statement_text};
+use super::frontend::End;
+use super::judges::Case;
 use super::outgoing::Outgoing;
 use super::relay::{Pause, poll_read};
 use super::signals::Signal;
@@ -22,7 +23,7 @@ use crate::wire::frame::{self, backend, frontend};
 use crate::wire::welcome;
 
 /// How long a goodbye may take to be written.
-const GOODBYE: std::time::Duration = std::time::Duration::from_secs(1);
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Serves the session to its end, and tells the observers of that end, once.
 ///
@@ -34,6 +35,12 @@ pub async fn run(mut session: Box<Session>) -> CloseReason {
         let step = match poll_fn(|cx| session.poll_relay(cx)).await {
             Pause::NeedLease => Box::pin(session.wait_for_lease()).await,
             Pause::NeedVerdict => Box::pin(session.judge_elsewhere()).await,
+            Pause::TurnOver => {
+                // Behind all who are ready now, and behind the sockets that have become so.
+                tokio::task::yield_now().await;
+                session.turn.renew();
+                Ok(())
+            }
             Pause::EndLease => Box::pin(session.end_lease()).await,
             Pause::ServerLost(broken) => session.server_lost(broken),
             Pause::End(end) => Err(end),
@@ -104,7 +111,8 @@ impl Session {
             None => {
                 let (pool, asker) = (Rc::clone(&self.pool), self.asker.clone());
                 let mut lease = Box::pin(pool.lease(&asker));
-                poll_fn(|cx| self.poll_waiting(lease.as_mut(), cx)).await
+                let room = self.thread.statement_bytes_max + BUFFER_BYTES;
+                poll_fn(|cx| self.poll_waiting(lease.as_mut(), room, cx)).await
             }
         };
         self.statement.waited += self.thread.look_at_clock().saturating_duration_since(since);
@@ -115,9 +123,7 @@ impl Session {
                 self.stalled = Stalled::No;
             }
             Waited::Lease(Err(refusal)) => self.refuse_front(refusal),
-            Waited::Cancelled => {
-                self.refuse_front(Refusal::new(Kind::Cancelled, "canceling statement due to user request"));
-            }
+            Waited::Cancelled => self.refuse_front(cancelled()),
             Waited::End(end) => return Err(end),
         }
         Ok(())
@@ -128,7 +134,8 @@ impl Session {
         let (pool, asker) = (Rc::clone(&self.pool), self.asker.clone());
         let waited = {
             let mut turn = Box::pin(pool.resume(&mut kept, &asker));
-            poll_fn(|cx| self.poll_waiting(turn.as_mut(), cx)).await
+            let room = self.thread.statement_bytes_max + BUFFER_BYTES;
+            poll_fn(|cx| self.poll_waiting(turn.as_mut(), room, cx)).await
         };
         Ok(match waited {
             Waited::Lease(Ok(())) => {
@@ -151,9 +158,11 @@ impl Session {
         })
     }
 
+    /// Waits for `wanted`, for a signal that ends the wait, and for the end of the client, of which `room` bytes are read.
     fn poll_waiting<T>(
         &mut self,
         wanted: Pin<&mut impl Future<Output = Result<T, Refusal>>>,
+        room: usize,
         cx: &mut TaskContext<'_>,
     ) -> Poll<Waited<T>> {
         if let Poll::Ready(result) = wanted.poll(cx) {
@@ -173,16 +182,17 @@ impl Session {
         if let Poll::Ready(Err(_)) = self.to_client.poll_drain(&mut self.client, cx) {
             return Poll::Ready(Waited::End(End::Gone));
         }
-        self.poll_waiting_client(cx).map(Waited::End)
+        self.poll_waiting_client(room, cx).map(Waited::End)
     }
 
     /// Reads on while waiting, so as to notice a client that leaves; ready only then.
-    fn poll_waiting_client(&mut self, cx: &mut TaskContext<'_>) -> Poll<End> {
+    fn poll_waiting_client(&mut self, room: usize, cx: &mut TaskContext<'_>) -> Poll<End> {
         let thread = Rc::clone(&self.thread);
         let mut buffer = thread.buffer.borrow_mut();
         // The message at the front is whole, where it need be.
         let front = frame::header(&self.from_client).ok().flatten().map_or(0, |header| header.size);
         let most = front.min(self.thread.statement_bytes_max) + BUFFER_BYTES;
+        let most = most.min(room);
         while self.from_client.len() < most {
             match std::task::ready!(poll_read(&mut self.client, &mut buffer, cx)) {
                 Ok(count @ 1..) => self.from_client.extend_from_slice(&buffer[..count]),
@@ -213,17 +223,33 @@ impl Session {
     /// Judges a long statement on another thread, so that this one goes on with other sessions.
     async fn judge_elsewhere(&mut self) -> Result<(), End> {
         let parse = self.from_client.first() == Some(&frontend::PARSE);
-        let body = self.from_client[frame::HEADER_BYTES..].to_vec();
+        let size = frame::header(&self.from_client).ok().flatten().map_or(0, |header| header.size);
+        let message = Arc::new(std::mem::take(&mut self.from_client));
         let (guard, rights) = (self.thread.guard.load_full(), self.rights.clone());
-        let judging = tokio::task::spawn_blocking(move || {
-            let text = if parse { frame::split_cstr(&body).map_or(&[][..], |(_, rest)| rest) } else { &body[..] };
-            statement_text(text).and_then(|text| guard.judge(text, &rights).map_err(|refusal| in_turn(text, refusal)))
+        let case = Case { message: Arc::clone(&message), size, parse, guard, rights };
+        let patience = self.tier.query_wait_timeout.unwrap_or(self.pool.settings().wait_timeout);
+        let verdict = self.thread.judges.judge(&self.facts.org, case);
+        let mut judged = Box::pin(async move {
+            let failed = || Refusal::new(Kind::StatementTooLarge, "the statement could not be judged");
+            match tokio::time::timeout(patience, verdict).await {
+                Ok(judged) => judged.map_err(|_| failed()),
+                Err(_) => Err(judged_too_late(patience)),
+            }
         });
-        let verdict = judging
-            .await
-            .unwrap_or_else(|_| Err(Refusal::new(Kind::StatementTooLarge, "the statement could not be judged")));
+        let waited = poll_fn(|cx| self.poll_waiting(judged.as_mut(), BUFFER_BYTES, cx)).await;
+        drop(judged);
+        let later = std::mem::replace(&mut self.from_client, Arc::unwrap_or_clone(message));
+        self.from_client.extend_from_slice(&later);
         self.thread.look_at_clock();
         self.stalled = Stalled::No;
+        let verdict = match waited {
+            Waited::Lease(judged) => judged.and_then(|judged| {
+                self.charge_judging(judged.took, judged.verdict.is_err());
+                judged.verdict
+            }),
+            Waited::Cancelled => Err(cancelled()),
+            Waited::End(end) => return Err(end),
+        };
         let admitted = verdict.and_then(|verdict| {
             self.admit(&verdict)?;
             self.admit_names(&verdict)?;
@@ -368,6 +394,17 @@ impl Session {
         let _ = tokio::time::timeout(GOODBYE, self.client.shutdown()).await;
         reason
     }
+}
+
+fn cancelled() -> Refusal {
+    Refusal::new(Kind::Cancelled, "canceling statement due to user request")
+}
+
+/// The refusal (53400) of a long statement whose turn to be judged has not come in time.
+fn judged_too_late(patience: Duration) -> Refusal {
+    let waited_s = patience.as_secs();
+    let why = "of each organization one long statement is judged at a time";
+    Refusal::new(Kind::QueueTimeout, format!("this statement waited {waited_s} s to be judged: {why}"))
 }
 
 /// Asks the server for the values of settings (`None` where it knows no such setting), and for `more`.

@@ -331,7 +331,7 @@ async fn temporary_tables_are_altered_as_pg_temp() {
 
 #[tokio::test]
 async fn so_many_sessions_may_keep_a_server_connection() {
-    let proxy = Proxy::before(Shard::shared()).pool_size(2).start().await;
+    let proxy = Proxy::before(Shard::shared()).pool_size(3).start().await;
     let mut sessions = Vec::new();
     let refusal = loop {
         assert!(sessions.len() < 100, "there is a limit");

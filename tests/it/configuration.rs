@@ -226,7 +226,7 @@ async fn the_guard_goes_on_protecting_the_names_that_servers_are_told() {
 #[tokio::test]
 async fn a_changed_password_is_used_for_new_connections_and_no_session_is_dropped() {
     let shard = Shard::start();
-    let proxy = Proxy::before(&shard).pool_size(2).start().await;
+    let proxy = Proxy::before(&shard).pool_size(3).start().await;
     let (mut busy, mut idle) = (proxy.raw("acme").await, proxy.raw("acme").await);
     assert_eq!(busy.query("BEGIN").await, "C(BEGIN) ZT");
     let old = shard.server_pids("%").await;

@@ -360,12 +360,12 @@ async fn rounds(sides: Sides, count: usize) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_over_two_server_connections_are_as_on_connections_of_their_own() {
-    let plan = Proxy::before(shard()).pool_size(2);
+    let plan = Proxy::before(shard()).pool_size(3);
     rounds(Sides::new(plan, 1, 0).await, scaled(100)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_keep_server_connections_are_as_on_connections_of_their_own() {
-    let plan = Proxy::before(shard()).pool_size(SESSIONS);
+    let plan = Proxy::before(shard()).pool_size(2 * SESSIONS);
     rounds(Sides::new(plan, SESSIONS - 1, SESSIONS).await, scaled(100)).await;
 }

@@ -139,6 +139,25 @@ async fn an_organization_has_as_many_sessions_as_its_tier_allows() {
 }
 
 #[tokio::test]
+async fn an_organization_keeps_at_most_half_of_a_pools_connections() {
+    let proxy = Small::default().proxy(4).await;
+    let pinning = "CREATE TEMPORARY TABLE mine (a int)";
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let session = proxy.connect("acme").await;
+        session.batch_execute(pinning).await.expect("a pin");
+        sessions.push(session);
+    }
+    let third = proxy.connect("acme").await;
+    let no = third.batch_execute(pinning).await.expect_err("no third");
+    assert_eq!(no.code().map(tokio_postgres::error::SqlState::code), Some("53400"));
+    let other = proxy.connect("globex").await;
+    other.batch_execute(pinning).await.expect("another organization's pin");
+    drop(sessions.pop());
+    until("the pin comes back", async || third.batch_execute(pinning).await.is_ok()).await;
+}
+
+#[tokio::test]
 async fn an_organization_pins_as_many_sessions_as_its_tier_allows() {
     let small = Small { more: "max_pins = 1", ..Small::default() };
     let proxy = small.proxy(8).await;

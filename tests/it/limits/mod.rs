@@ -10,6 +10,7 @@ mod records;
 mod results;
 mod timeouts;
 mod transactions;
+mod turns;
 
 use crate::support::{Proxy, Shard, until};
 

@@ -115,7 +115,7 @@ async fn where_the_servers_own_timeout_does_not_end_a_statement_the_proxy_does()
 #[tokio::test]
 async fn a_statement_that_no_cancel_ends_ends_with_its_session() {
     deaf_function("deaf", 2).await;
-    let proxy = one_second(2, 1).await;
+    let proxy = one_second(3, 1).await;
     let mut raw = proxy.raw("acme").await;
     raw.send(Wire::new().query("SELECT deaf()")).await;
     let messages = raw.until_closed().await;
@@ -160,7 +160,7 @@ async fn a_batch_may_take_longer_in_all_than_each_of_its_statements() {
 
 #[tokio::test]
 async fn an_open_batch_in_which_nothing_runs_is_not_overdue() {
-    let proxy = one_second(2, 10).await;
+    let proxy = one_second(3, 10).await;
     let mut raw = proxy.raw("acme").await;
     raw.send(Wire::new().parse("", "SELECT 1").bind("", "", &[]).execute("", 0).flush()).await;
     let begun = raw.until_tag(b'C').await;

@@ -8,7 +8,7 @@ const ONE: &str = "T D(1) C(SELECT 1) ZI";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_are_opened_kept_and_closed_as_the_settings_say() {
     let shard = Shard::start();
-    let proxy = Proxy::before(&shard).pool_size(6).option("pool", "server_idle_timeout_s = 1").start().await;
+    let proxy = Proxy::before(&shard).pool_size(7).option("pool", "server_idle_timeout_s = 1").start().await;
     let mut sessions = Vec::new();
     for _ in 0..6 {
         let mut raw = proxy.raw("acme").await;
@@ -16,7 +16,7 @@ async fn connections_are_opened_kept_and_closed_as_the_settings_say() {
         sessions.push(raw);
     }
     assert_eq!(shard.server_pids("partywall").await.len(), 6);
-    proxy.files().change("partywall.toml", "pool_size = 6", "pool_size = 6\nmin_pool_size = 2");
+    proxy.files().change("partywall.toml", "pool_size = 7", "pool_size = 7\nmin_pool_size = 2");
     for raw in &mut sessions {
         assert_eq!(raw.query("COMMIT").await, "C(COMMIT) ZI");
     }
@@ -41,7 +41,7 @@ async fn connections_are_opened_kept_and_closed_as_the_settings_say() {
     for raw in &mut two {
         raw.query("COMMIT").await;
     }
-    proxy.files().change("partywall.toml", "pool_size = 6\nmin_pool_size = 2", "pool_size = 1");
+    proxy.files().change("partywall.toml", "pool_size = 7\nmin_pool_size = 2", "pool_size = 1");
     until("the pool is smaller", async || shard.server_pids("partywall").await.len() == 1).await;
     for raw in sessions.iter_mut().chain(&mut two) {
         assert_eq!(raw.query("SELECT 1").await, ONE, "no session was dropped");
