@@ -7,7 +7,7 @@ ADMIN_PORT ?= 9432
 DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo build test test-random test-clients fmt fmt-check lint doc bench clean
+.PHONY: help setup demo build test test-random test-clients fmt fmt-check lint doc bench bench-neighbours clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ doc: ## the documentation of the code, at target/doc
 
 bench: ## compare with PgBouncer, HAProxy and Postgres alone
 	benches/run
+
+bench-neighbours: ## what one organization feels of another's greedy loads
+	$(CARGO) build --release
+	benches/neighbours
 
 clean: ## remove what was built
 	$(CARGO) clean

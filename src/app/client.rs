@@ -1,7 +1,7 @@
 //! One client from accept to goodbye: greeted, identified, seated, served.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,8 +12,8 @@ use super::data_thread::{Here, beside};
 use crate::auth::Identity;
 use crate::config::{OnExpiry, PoolMode};
 use crate::event::{Event, SessionFacts};
-use crate::handshake::{self, Desk, Greeted, Login};
-use crate::net::{ClientStream, Ticket};
+use crate::handshake::{self, Desk, Greeted, Login, NotAdmitted};
+use crate::net::{ClientStream, Step, Ticket};
 use crate::refusal::{Kind, Refusal};
 use crate::session::{self, Opening, Session, Signal, Signals};
 use crate::tenant::Tenant;
@@ -31,27 +31,29 @@ pub(super) async fn accepted(here: &Rc<Here>, accepted: io::Result<(TcpStream, S
             return;
         }
     };
-    match here.snapshots.caps.try_enter(peer.ip()) {
+    // Whom a balancer's connection is for is not known yet.
+    let handed_on = here.snapshots.door.load().proxies.may_say(peer.ip());
+    match here.snapshots.caps.try_enter((!handed_on).then_some(peer.ip())) {
         Ok(ticket) => beside(serve(Rc::clone(here), stream, peer, ticket)),
         Err(too_many) => {
             let refusal = Refusal::from(too_many);
-            refused(here, peer, refusal.kind(), too_many.to_string());
+            refused(here, peer.ip(), refusal.kind(), too_many.to_string());
             beside(async move { handshake::turn_away(stream, &refusal).await });
         }
     }
 }
 
-fn refused(here: &Here, peer: SocketAddr, kind: Kind, why: String) {
-    here.snapshots.observer.event(&Event::LoginRefused { address: Some(peer.ip()), org: None, kind, why });
+fn refused(here: &Here, address: IpAddr, kind: Kind, why: String) {
+    here.snapshots.observer.event(&Event::LoginRefused { address: Some(address), org: None, kind, why });
 }
 
 async fn serve(here: Rc<Here>, stream: TcpStream, peer: SocketAddr, ticket: Ticket) {
     let door = here.snapshots.door.load_full();
-    let greeted = Box::pin(handshake::greet(stream, peer, &door)).await;
+    let greeted = Box::pin(handshake::greet(stream, peer, &door, &ticket)).await;
     drop(door);
     match greeted {
         Greeted::Login(login) => {
-            if let Some((session, registration)) = Box::pin(log_in(&here, login)).await {
+            if let Some((session, registration)) = Box::pin(log_in(&here, login, &ticket)).await {
                 session::run(session).await;
                 drop(registration);
             }
@@ -62,14 +64,18 @@ async fn serve(here: Rc<Here>, stream: TcpStream, peer: SocketAddr, ticket: Tick
                 signals.raise(Signal::Cancel);
             }
         }
-        Greeted::Refused { kind, why } => refused(&here, peer, kind, why),
+        Greeted::Refused { kind, why, address } => refused(&here, address, kind, why),
         Greeted::Gone => {}
     }
     drop(ticket);
 }
 
 /// A session with its place in the registry, or nothing when the client has heard a no.
-async fn log_in(here: &Here, login: Box<Login>) -> Option<(Box<Session>, crate::cancel::Registration)> {
+async fn log_in(
+    here: &Here,
+    login: Box<Login>,
+    ticket: &Ticket,
+) -> Option<(Box<Session>, crate::cancel::Registration)> {
     let snapshots = &here.snapshots;
     let (directory, keys) = (snapshots.directory.load_full(), Arc::clone(&snapshots.keys));
     let desk = Desk { keys: &keys, throttle: &snapshots.throttle, directory: &directory };
@@ -77,8 +83,8 @@ async fn log_in(here: &Here, login: Box<Login>) -> Option<(Box<Session>, crate::
     let (identity, tenant) = match handshake::log_in(&login, desk, unix_now()).await {
         Ok(admitted) => admitted,
         Err(no) => {
-            handshake::refuse(login.stream, &no.refusal).await;
-            snapshots.observer.event(&no.event(peer));
+            snapshots.observer.event(&no.clone().event(peer));
+            hold_back(login, &no, ticket).await;
             return None;
         }
     };
@@ -87,6 +93,11 @@ async fn log_in(here: &Here, login: Box<Login>) -> Option<(Box<Session>, crate::
     let no = |kind: Kind, why: String| Event::LoginRefused { address: Some(peer), org: Some(org), kind, why };
     let opening = seat(here, login, identity, &tenant);
     let opened = match opening {
+        // From here on the organization's seats bound it, and not the places of those who have not logged in.
+        Ok(_) if !ticket.logged_in() => {
+            snapshots.observer.event(&no(Kind::TooManyConnections, "its place was given to another".to_owned()));
+            return None;
+        }
         Ok((opening, registration)) => {
             // A client that does not take the answer, or a shard that does not give it, ends with the deadline.
             match tokio::time::timeout_at(deadline, opening.open()).await {
@@ -105,6 +116,17 @@ async fn log_in(here: &Here, login: Box<Login>) -> Option<(Box<Session>, crate::
         None => snapshots.observer.event(&no(Kind::LoginTimeout, "the login was not answered in time".to_owned())),
     }
     None
+}
+
+/// Tells a client that it is not admitted, late where many fail; not at all where somebody new has its place by then.
+async fn hold_back(login: Box<Login>, no: &NotAdmitted, ticket: &Ticket) {
+    ticket.step(Step::Refused);
+    let until = login.deadline.min(tokio::time::Instant::now() + no.hold);
+    tokio::select! {
+        biased;
+        () = ticket.given_up() => {}
+        () = tokio::time::sleep_until(until) => handshake::refuse(login.stream, &no.refusal).await,
+    }
 }
 
 type Seated = Result<(Opening, crate::cancel::Registration), Box<(ClientStream, Refusal)>>;

@@ -63,3 +63,20 @@ impl TokenCache {
         self.entries.insert(digest, identity);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::fixture::identity;
+
+    #[test]
+    fn what_is_remembered_of_tokens_is_bounded_in_bytes() {
+        let cache = TokenCache::new(20_000);
+        let identity = identity(serde_json::json!({ "org": "org_1", "sub": "u".repeat(100) }));
+        for number in 0..1000 {
+            cache.insert(TokenDigest::of(&number.to_string(), ""), identity.clone());
+            assert!(cache.entries.weight() <= 20_000);
+        }
+        assert!(cache.entries.len() > 10, "it remembers some");
+    }
+}

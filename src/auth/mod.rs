@@ -27,7 +27,7 @@ pub use error::{TokenError, TokenFault};
 pub use jwks::Jwks;
 pub use key::{KEY_FILE_BYTES_MAX, KEYS_MAX, Key, KeyError, KeySet, SECRET_BYTES_MIN};
 pub use lists::{LeftOut, Odd};
-pub use throttle::{Throttle, ThrottleRules};
+pub use throttle::{Throttle, ThrottleRules, VERIFICATION};
 pub use token::Outline;
 pub use verifier::{TokenRules, Verifier};
 

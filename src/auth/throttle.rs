@@ -1,7 +1,8 @@
-//! Failed logins, counted per address and per organization in a table of fixed size; no clock, `now` is handed in.
+//! Failed logins, counted per address and per organization in tables of fixed size; no clock, `now` is handed in.
 //!
-//! An address that fails too often is refused for a while. An organization is never refused, since whoever has one of
-//! its old tokens could lock it out: its failing logins only get their answer later and later.
+//! Neither is ever refused for them: behind one address stand strangers (NAT, a balancer), and whoever has one of an
+//! organization's old tokens could lock it out. A login that fails gets its answer later and later; one that does not is
+//! not kept waiting. What verifying tokens costs is bounded for each address.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use parking_lot::Mutex;
 use quick_cache::unsync::Cache;
 
 use crate::ids::OrgId;
+use crate::rate::Rate;
 
 /// How patient we are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,17 +20,22 @@ pub struct ThrottleRules {
     pub free_failures: u32,
     /// One failure is forgiven every so many seconds.
     pub forgive_s: u64,
-    /// An address is refused for 1, 2, 4, … seconds, at most for so many.
-    pub refuse_s_max: u64,
-    /// The answer to a failing login of an organization waits 1, 2, 4, … seconds, at most so many.
+    /// The answer to a login that fails, from this address or of this organization, waits 1, 2, 4, … seconds, at most so
+    /// many.
     pub hold_s_max: u64,
+    /// How many tokens of one address are verified: each counts for a [`VERIFICATION`].
+    pub verifications: Rate,
     /// The most addresses, and the most organizations, that are remembered; the least used are forgotten first.
     pub entries_max: usize,
 }
 
+/// What verifying one token counts for: a thousand at once and a thousand in a second, which is a tenth of a core at most.
+pub const VERIFICATION: Duration = Duration::from_millis(1);
+
 impl Default for ThrottleRules {
     fn default() -> Self {
-        Self { free_failures: 10, forgive_s: 30, refuse_s_max: 60, hold_s_max: 4, entries_max: 16 * 1024 }
+        let verifications = Rate { burst: Duration::from_secs(1), wait_max: Duration::from_secs(5) };
+        Self { free_failures: 10, forgive_s: 30, hold_s_max: 4, verifications, entries_max: 16 * 1024 }
     }
 }
 
@@ -38,6 +45,8 @@ pub struct Throttle {
     rules: ThrottleRules,
     addresses: Mutex<Cache<Source, Failures>>,
     organizations: Mutex<Cache<OrgId, Failures>>,
+    /// Until when each address owes for tokens that were verified, since the Unix epoch.
+    verified: Mutex<Cache<Source, Duration>>,
 }
 
 /// What counts as one address: an IPv4 address, or the /64 that an IPv6 client may roam in.
@@ -73,7 +82,8 @@ impl Failures {
     }
 
     /// 0 while free, then 1, 2, 4, … seconds.
-    fn penalty_s(self, rules: &ThrottleRules, max: u64) -> u64 {
+    fn penalty_s(self, rules: &ThrottleRules) -> u64 {
+        let max = rules.hold_s_max;
         match self.count.checked_sub(rules.free_failures) {
             None | Some(0) => 0,
             Some(over) => 1_u64.checked_shl(over - 1).unwrap_or(max).min(max),
@@ -85,24 +95,35 @@ impl Throttle {
     /// A throttle that has seen no failure.
     pub fn new(rules: ThrottleRules) -> Self {
         let entries = rules.entries_max.max(1);
-        Self { rules, addresses: Mutex::new(Cache::new(entries)), organizations: Mutex::new(Cache::new(entries)) }
+        Self {
+            rules,
+            addresses: Mutex::new(Cache::new(entries)),
+            organizations: Mutex::new(Cache::new(entries)),
+            verified: Mutex::new(Cache::new(entries)),
+        }
     }
 
-    /// Whether a login from `address` is looked at, at `now` (Unix time, seconds); else how long it must stay away.
-    pub fn admit(&self, address: IpAddr, now: u64) -> Result<(), Duration> {
-        let Some(failures) = self.addresses.lock().get(&Source::from(address)).copied() else { return Ok(()) };
-        let penalty_s = failures.penalty_s(&self.rules, self.rules.refuse_s_max);
-        // Counted from `last` in both directions, so that a clock that stepped back cannot lock anyone out for longer.
-        let left_s = penalty_s.saturating_sub(now.abs_diff(failures.last));
-        if left_s == 0 { Ok(()) } else { Err(Duration::from_secs(left_s)) }
+    /// Whether a token from `address`, one not verified before, is verified at `now` (since the Unix epoch): after so
+    /// long; never, where it would have to wait longer than anybody does.
+    pub fn may_verify(&self, address: IpAddr, now: Duration) -> Option<Duration> {
+        let (rate, source) = (self.rules.verifications, Source::from(address));
+        let mut verified = self.verified.lock();
+        let owed_until = verified.get(&source).copied().unwrap_or_default();
+        if rate.wait(owed_until, now) >= rate.wait_max {
+            return None;
+        }
+        let (owed_until, wait) = rate.spend(owed_until, VERIFICATION, now);
+        verified.insert(source, owed_until);
+        Some(wait)
     }
 
-    /// A login failed. The answer is how long to hold back the refusal; `org` only where a good signature named it.
+    /// A login failed at `now` (Unix time, seconds). The answer is how long to hold back the refusal; `org` only where a
+    /// good signature named it.
     pub fn failed(&self, address: IpAddr, org: Option<&OrgId>, now: u64) -> Duration {
-        count(&mut self.addresses.lock(), Source::from(address), now, &self.rules);
-        let Some(org) = org else { return Duration::ZERO };
-        let failures = count(&mut self.organizations.lock(), org.clone(), now, &self.rules);
-        Duration::from_secs(failures.penalty_s(&self.rules, self.rules.hold_s_max))
+        let address = count(&mut self.addresses.lock(), Source::from(address), now, &self.rules);
+        let org = org.map(|org| count(&mut self.organizations.lock(), org.clone(), now, &self.rules));
+        let penalty_s = |failures: Failures| failures.penalty_s(&self.rules);
+        Duration::from_secs(penalty_s(address).max(org.map_or(0, penalty_s)))
     }
 
     /// A login succeeded: the address starts anew.
@@ -131,30 +152,17 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn fail(throttle: &Throttle, from: &str, times: u32) {
-        for _ in 0..times {
-            throttle.failed(address(from), None, NOW);
-        }
+    /// How long each of so many failures is held back, in seconds.
+    fn fail(throttle: &Throttle, from: &str, times: u32) -> Vec<u64> {
+        (0..times).map(|_| throttle.failed(address(from), None, NOW).as_secs()).collect()
     }
 
     #[test]
-    fn ten_failures_cost_nothing_and_the_eleventh_closes_the_door_for_longer_each_time() {
+    fn ten_failures_cost_nothing_and_the_answer_to_later_ones_comes_later_each_time() {
         let throttle = Throttle::new(ThrottleRules::default());
-        fail(&throttle, "192.0.2.1", 10);
-        assert_eq!(throttle.admit(address("192.0.2.1"), NOW), Ok(()));
-        for seconds in [1, 2, 4, 8, 16, 32, 60, 60, 60] {
-            fail(&throttle, "192.0.2.1", 1);
-            assert_eq!(throttle.admit(address("192.0.2.1"), NOW), Err(Duration::from_secs(seconds)));
-        }
-        assert_eq!(throttle.admit(address("192.0.2.1"), NOW + 59), Err(Duration::from_secs(1)));
-        assert_eq!(throttle.admit(address("192.0.2.1"), NOW + 60), Ok(()));
-    }
-
-    #[test]
-    fn another_address_is_not_refused() {
-        let throttle = Throttle::new(ThrottleRules::default());
-        fail(&throttle, "192.0.2.1", 20);
-        assert_eq!(throttle.admit(address("192.0.2.2"), NOW), Ok(()));
+        assert_eq!(fail(&throttle, "192.0.2.1", 10), [0; 10]);
+        assert_eq!(fail(&throttle, "192.0.2.1", 6), [1, 2, 4, 4, 4, 4]);
+        assert_eq!(fail(&throttle, "192.0.2.2", 1), [0], "another address is not held back");
     }
 
     #[test]
@@ -162,8 +170,7 @@ mod tests {
         let throttle = Throttle::new(ThrottleRules::default());
         fail(&throttle, "192.0.2.1", 20);
         throttle.succeeded(address("192.0.2.1"));
-        fail(&throttle, "192.0.2.1", 10);
-        assert_eq!(throttle.admit(address("192.0.2.1"), NOW), Ok(()));
+        assert_eq!(fail(&throttle, "192.0.2.1", 10), [0; 10]);
     }
 
     #[test]
@@ -171,24 +178,24 @@ mod tests {
         let throttle = Throttle::new(ThrottleRules::default());
         fail(&throttle, "192.0.2.1", 10);
         throttle.failed(address("192.0.2.1"), None, NOW + 300);
-        fail(&throttle, "192.0.2.1", 9);
-        assert_eq!(throttle.admit(address("192.0.2.1"), NOW), Ok(()));
+        let held: Vec<_> = (0..10).map(|_| throttle.failed(address("192.0.2.1"), None, NOW + 300).as_secs()).collect();
+        assert_eq!(held, [0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
     }
 
     #[test]
     fn an_ipv6_client_cannot_roam_its_network_and_an_ipv4_one_cannot_hide_in_ipv6() {
         let throttle = Throttle::new(ThrottleRules::default());
         for host in 0..20 {
-            throttle.failed(address(&format!("2001:db8:1:2::{host:x}")), None, NOW);
+            fail(&throttle, &format!("2001:db8:1:2::{host:x}"), 1);
         }
-        assert!(throttle.admit(address("2001:db8:1:2:ffff::1"), NOW).is_err());
-        assert_eq!(throttle.admit(address("2001:db8:1:3::1"), NOW), Ok(()));
+        assert_eq!(fail(&throttle, "2001:db8:1:2:ffff::1", 1), [4]);
+        assert_eq!(fail(&throttle, "2001:db8:1:3::1", 1), [0]);
         fail(&throttle, "::ffff:192.0.2.1", 20);
-        assert!(throttle.admit(address("192.0.2.1"), NOW).is_err());
+        assert_eq!(fail(&throttle, "192.0.2.1", 1), [4]);
     }
 
     #[test]
-    fn an_organization_is_held_back_and_never_refused() {
+    fn an_organization_is_held_back_from_whatever_address_it_fails() {
         let throttle = Throttle::new(ThrottleRules::default());
         let org = OrgId::new("org_1").unwrap();
         let mut held = Vec::new();
@@ -197,22 +204,32 @@ mod tests {
         }
         assert_eq!(held, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 4, 4]);
         assert_eq!(throttle.failed(address("192.0.2.1"), None, NOW), Duration::ZERO);
-        assert_eq!(throttle.admit(address("192.0.2.1"), NOW), Ok(()));
     }
 
     #[test]
-    fn a_clock_that_steps_back_locks_nobody_out() {
+    fn a_thousand_tokens_of_an_address_are_verified_at_once_and_the_next_after_a_while() {
         let throttle = Throttle::new(ThrottleRules::default());
-        fail(&throttle, "192.0.2.1", 20);
-        assert_eq!(throttle.admit(address("192.0.2.1"), NOW - 3600), Ok(()));
+        let verify = |from: &str, now_ms: u64| throttle.may_verify(address(from), Duration::from_millis(now_ms));
+        for _ in 0..1000 {
+            assert_eq!(verify("192.0.2.1", 0), Some(Duration::ZERO));
+        }
+        assert_eq!(verify("192.0.2.1", 0), Some(Duration::from_millis(1)));
+        assert_eq!(verify("192.0.2.2", 0), Some(Duration::ZERO), "another address does not wait");
+        let waiting = (0..10_000).take_while(|_| verify("192.0.2.1", 0).is_some()).count();
+        assert_eq!(waiting, 4999, "who would wait for five seconds is not verified at all");
+        assert!(verify("192.0.2.1", 1).is_some());
+        // A clock that steps back keeps nobody out for longer.
+        assert_eq!(verify("192.0.2.1", 10_000), Some(Duration::ZERO));
     }
 
     #[test]
-    fn a_flood_of_addresses_does_not_grow_the_table() {
+    fn a_flood_of_addresses_does_not_grow_the_tables() {
         let throttle = Throttle::new(ThrottleRules { entries_max: 100, ..ThrottleRules::default() });
         for number in 0..100_000_u32 {
             throttle.failed(IpAddr::from(number.to_be_bytes()), None, NOW);
+            throttle.may_verify(IpAddr::from(number.to_be_bytes()), Duration::ZERO);
         }
         assert!(throttle.addresses.lock().len() <= 100);
+        assert!(throttle.verified.lock().len() <= 100);
     }
 }

@@ -101,7 +101,7 @@ impl Verifier {
 
     /// Whom `token` speaks for in `database`, if it was verified before and still holds; costs a hash, or two.
     ///
-    /// For addresses that are throttled: a neighbour with a good token need not suffer.
+    /// Where many tokens of an address are verified, one that is known does not wait for them.
     pub fn remembered(&self, token: &str, database: &str, now: u64) -> Option<Identity> {
         if token.len() > TOKEN_BYTES_MAX {
             return None;

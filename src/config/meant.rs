@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use super::natural::natural_order;
 use super::policy::{GuardPolicy, Tiers};
 use super::secret::SecretRef;
@@ -60,6 +62,10 @@ pub struct Listen {
     pub client_login_timeout: Duration,
     /// Data threads; `None`: one for two cores.
     pub threads: Option<usize>,
+    /// Whether balancers say for whom they connect.
+    pub proxy_protocol: ProxyProtocol,
+    /// From where they may.
+    pub trusted_proxies: Vec<IpNet>,
     /// How long clients are still accepted, while `/readyz` says no, before a drain begins.
     pub drain_delay: Duration,
     /// How long sessions may take to reach their safe points in a drain.
@@ -76,10 +82,24 @@ impl Default for Listen {
             max_client_conn_per_address: 10_000,
             client_login_timeout: Duration::from_secs(15),
             threads: None,
+            proxy_protocol: ProxyProtocol::Off,
+            trusted_proxies: Vec::new(),
             drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(30),
         }
     }
+}
+
+/// Whether connections begin with a header of the PROXY protocol, in which a balancer says for whom it connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxyProtocol {
+    /// They do not.
+    #[default]
+    Off,
+    /// Those of trusted proxies may (version 2).
+    V2,
+    /// All must, and so come from trusted proxies.
+    Required,
 }
 
 /// A certificate chain and its private key, both PEM.

@@ -26,7 +26,8 @@ pub use fault::{Fault, Faults};
 pub use meant::{
     Admin, Audit, Auth, Breach, Check, ClaimNames, Config, ContextForm, ContextNames, DirectoryConfig, Host, Isolation,
     KeyBounds, KeySource, Listen, Log, LogFormat, LogLevel, OnExpiry, Organization, PlaintextPasswords, Pool, PoolMode,
-    Range, Shard, Sharding, ShardingMethod, StatementAudit, Status, TlsFiles, TlsMode, TokenKeys, UnknownOrganizations,
+    ProxyProtocol, Range, Shard, Sharding, ShardingMethod, StatementAudit, Status, TlsFiles, TlsMode, TokenKeys,
+    UnknownOrganizations,
 };
 pub use natural::natural_order;
 pub use page::{Named, Need};

@@ -1,7 +1,11 @@
 //! The sections of the main file that stand for themselves: key names, ranges and words, each into its type.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
+
+use super::meant::ProxyProtocol;
 use super::meant::{
     Admin, Audit, Breach, Check, ContextForm, ContextNames, Listen, Log, LogFormat, LogLevel, PlaintextPasswords, Pool,
     PoolMode, StatementAudit, TlsFiles,
@@ -38,15 +42,39 @@ pub(super) fn listen(root: &Table<'_>) -> Listen {
             .seconds("client_login_timeout_s", 1..=HOUR_S)
             .unwrap_or(default.client_login_timeout),
         threads: table.count("threads", 1..=256).or(default.threads),
+        proxy_protocol: proxy_protocol(&table).unwrap_or(default.proxy_protocol),
+        trusted_proxies: trusted_proxies(&table).unwrap_or(default.trusted_proxies),
         drain_delay: table.seconds("drain_delay_s", 0..=HOUR_S).unwrap_or(default.drain_delay),
         drain_timeout: table.seconds("drain_timeout_s", 0..=24 * HOUR_S).unwrap_or(default.drain_timeout),
     };
+    let nobody = listen.trusted_proxies.is_empty() && table.sound(&["trusted_proxies"]);
+    if listen.proxy_protocol != ProxyProtocol::Off && nobody {
+        table.fault("proxy_protocol", "nobody may speak it: name the balancers in trusted_proxies");
+    }
     let no_tls = !table.has("tls_certificate") && !table.has("tls_private_key");
     if no_tls && listen.plaintext_passwords == PlaintextPasswords::Never {
         table.fault("plaintext_passwords", "nobody could log in: never without TLS, and no TLS (give tls_certificate and tls_private_key, or say loopback)");
     }
     table.close();
     listen
+}
+
+fn proxy_protocol(table: &Table<'_>) -> Option<ProxyProtocol> {
+    let words = [("off", ProxyProtocol::Off), ("v2", ProxyProtocol::V2), ("required", ProxyProtocol::Required)];
+    table.word("proxy_protocol", &words)
+}
+
+/// Networks, or single addresses.
+fn trusted_proxies(table: &Table<'_>) -> Option<Vec<IpNet>> {
+    let texts = table.texts("trusted_proxies")?;
+    let network = |text: &String| text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    match texts.iter().map(network).collect::<Result<_, _>>() {
+        Ok(networks) => Some(networks),
+        Err(_) => {
+            table.fault("trusted_proxies", "holds something else than networks and addresses ([\"10.0.0.0/8\", …])");
+            None
+        }
+    }
 }
 
 fn tls_files(table: &Table<'_>) -> Option<TlsFiles> {

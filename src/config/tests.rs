@@ -250,6 +250,8 @@ fn numbers_are_held_to_their_ranges() {
         ("check", "interval_s", "0"),
         ("check", "allow", "[\"nonsense\"]"),
         ("listen", "plaintext_passwords", "\"sometimes\""),
+        ("listen", "proxy_protocol", "\"v1\""),
+        ("listen", "trusted_proxies", "[\"10.0.0.0/33\"]"),
     ] {
         let line = fault(&format!("[{table}]\n{key} = {bad}\n"));
         assert!(line.starts_with(&format!("etc/partywall.toml:12: {table}.{key}: ")), "{line}");
@@ -296,6 +298,13 @@ fn a_certificate_and_its_key_come_together() {
     assert!(fault("[listen]\nplaintext_passwords = \"never\"\n").contains("plaintext_passwords: nobody could log in"));
     let with_tls = "[listen]\nplaintext_passwords = \"never\"\ntls_certificate = \"c\"\ntls_private_key = \"k\"\n";
     assert_eq!(lines(&sources(&format!("{LEAST}{with_tls}"))), Vec::<String>::new());
+}
+
+#[test]
+fn the_proxy_protocol_is_spoken_by_those_who_are_named() {
+    assert!(fault("[listen]\nproxy_protocol = \"v2\"\n").contains("listen.proxy_protocol: nobody may speak it"));
+    let named = "[listen]\nproxy_protocol = \"required\"\ntrusted_proxies = [\"10.0.0.0/8\", \"2001:db8::1\"]\n";
+    assert_eq!(lines(&sources(&format!("{LEAST}{named}"))), Vec::<String>::new());
 }
 
 #[test]

@@ -19,8 +19,8 @@ use crate::guard::Guard;
 use crate::handshake::{Door, KeyRing, Reserved};
 use crate::ids::ShardName;
 use crate::limits::Limits;
-use crate::net::Caps;
 use crate::net::tls::ServerTls;
+use crate::net::{Caps, Proxies};
 use crate::pool::{Fitness, Gate, Telling};
 use crate::server::ConnectSpec;
 use crate::session::{Judges, Signal};
@@ -205,6 +205,7 @@ fn door(config: &Config, tls: Option<Arc<ServerTls>>) -> Door {
         plaintext_passwords: config.listen.plaintext_passwords,
         login_timeout: config.listen.client_login_timeout,
         reserved: Reserved::new(&config.context),
+        proxies: Proxies::new(config.listen.proxy_protocol, &config.listen.trusted_proxies),
     }
 }
 

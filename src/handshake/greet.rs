@@ -6,23 +6,24 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::auth::TokenError;
 use crate::config::PlaintextPasswords;
-use crate::net::{self, ClientStream, tls, tls::ServerTls};
+use crate::net::{self, ClientStream, Proxies, Step, Ticket, tls, tls::ServerTls};
 use crate::refusal::{Kind, Refusal};
 use crate::wire::startup::{CancelRequest, Malformed, Opening, Protocol, Startup, TLS_HANDSHAKE};
 use crate::wire::welcome;
 
-use super::line::{Line, LineError, hang_up, refuse};
+use super::introduce::{Visitor, first_byte, introduce};
+use super::line::{Line, LineError, Patience, hang_up, refuse};
 use super::parameters::{Reserved, StartupParameters};
 
 /// What every client is greeted with: a snapshot, shared by the data threads.
@@ -36,6 +37,8 @@ pub struct Door {
     pub login_timeout: Duration,
     /// What no client may set.
     pub reserved: Reserved,
+    /// Who may say for whom it connects.
+    pub proxies: Proxies,
 }
 
 /// A client's token, before anybody has looked at it. Its debug form does not show it.
@@ -102,13 +105,15 @@ pub enum Greeted {
         kind: Kind,
         /// What the operator should know.
         why: String,
+        /// Where the client dials from.
+        address: IpAddr,
     },
     /// The client left by itself: a probe, or a user who had no password to give.
     Gone,
 }
 
 /// Why a client that is still there gets no session.
-struct No {
+pub(super) struct No {
     refusal: Refusal,
     why: String,
     /// None when the connection cannot carry the words any more.
@@ -117,17 +122,19 @@ struct No {
     silently: bool,
 }
 
-enum Ended {
+pub(super) enum Ended {
     No(Box<No>),
     Gone,
 }
 
 /// Greets the client on `stream`, which dialled from `peer`: up to its token, or to whatever ends it earlier.
 ///
-/// Everything happens before `door.login_timeout` is over. Dropping the future closes the connection.
-pub async fn greet(stream: TcpStream, peer: SocketAddr, door: &Door) -> Greeted {
-    let deadline = Instant::now() + door.login_timeout;
-    match conversation(stream, peer, door, deadline).await {
+/// Everything happens before `door.login_timeout` is over, and the first byte comes within two seconds. A client that says
+/// nothing loses its place, which `ticket` is, to somebody new. Dropping the future closes the connection.
+pub async fn greet(stream: TcpStream, peer: SocketAddr, door: &Door, ticket: &Ticket) -> Greeted {
+    let patience = Patience { deadline: Instant::now() + door.login_timeout, ticket };
+    let mut visitor = Visitor::direct(peer);
+    match conversation(stream, &mut visitor, door, patience).await {
         Ok(greeted) => greeted,
         Err(Ended::Gone) => Greeted::Gone,
         Err(Ended::No(no)) => {
@@ -136,20 +143,29 @@ pub async fn greet(stream: TcpStream, peer: SocketAddr, door: &Door) -> Greeted 
                 Some(stream) => refuse(stream, &no.refusal).await,
                 None => {}
             }
-            Greeted::Refused { kind: no.refusal.kind(), why: no.why }
+            Greeted::Refused { kind: no.refusal.kind(), why: no.why, address: visitor.peer.ip() }
         }
     }
 }
 
-async fn conversation(stream: TcpStream, peer: SocketAddr, door: &Door, deadline: Instant) -> Result<Greeted, Ended> {
+async fn conversation(
+    stream: TcpStream,
+    visitor: &mut Visitor,
+    door: &Door,
+    patience: Patience<'_>,
+) -> Result<Greeted, Ended> {
     if net::tune(&stream).is_err() {
         return Err(Ended::Gone);
     }
-    let (line, opening) = open(stream, door, deadline).await?;
+    let stream = introduce(stream, visitor, door, patience).await?;
+    let (line, opening) = open(stream, door, patience).await?;
+    patience.ticket.step(Step::Begun);
     match opening {
-        Packet::Cancel(request) => Ok(Greeted::Cancel(Box::new(Cancelling { request, peer, stream: line.stream }))),
+        Packet::Cancel(request) => {
+            Ok(Greeted::Cancel(Box::new(Cancelling { request, peer: visitor.peer, stream: line.stream })))
+        }
         Packet::Startup(startup) => {
-            let login = ask_for_token(line, peer, startup, door).await?;
+            let login = ask_for_token(line, *visitor, startup, door).await?;
             Ok(Greeted::Login(Box::new(login)))
         }
     }
@@ -162,11 +178,11 @@ enum Packet {
 }
 
 /// Settles encryption and reads the packet that says what the client wants.
-async fn open(stream: TcpStream, door: &Door, deadline: Instant) -> Result<(Line, Packet), Ended> {
-    let mut line = if begins_tls(&stream, deadline).await? {
-        direct_tls(stream, door, deadline).await?
+async fn open<'t>(stream: TcpStream, door: &Door, patience: Patience<'t>) -> Result<(Line<'t>, Packet), Ended> {
+    let mut line = if first_byte(&stream, patience).await? == TLS_HANDSHAKE {
+        direct_tls(stream, door, patience).await?
     } else {
-        Line { stream: ClientStream::Tcp(stream), deadline }
+        Line { stream: ClientStream::Tcp(stream), patience }
     };
     let (mut asked_tls, mut asked_gss) = (line.stream.is_tls(), line.stream.is_tls());
     loop {
@@ -194,22 +210,11 @@ async fn open(stream: TcpStream, door: &Door, deadline: Instant) -> Result<(Line
     }
 }
 
-/// Looks at the first byte without taking it.
-async fn begins_tls(stream: &TcpStream, deadline: Instant) -> Result<bool, Ended> {
-    let mut first = [0];
-    match timeout_at(deadline, stream.peek(&mut first)).await {
-        Ok(Ok(1)) => Ok(first == [TLS_HANDSHAKE]),
-        Ok(Ok(_) | Err(_)) => Err(Ended::Gone),
-        // Nobody to tell: whoever connects and says nothing has no protocol yet.
-        Err(_) => Err(no(None, Refusal::new(Kind::LoginTimeout, "the login took too long"), "not a byte was sent")),
-    }
-}
-
-async fn direct_tls(stream: TcpStream, door: &Door, deadline: Instant) -> Result<Line, Ended> {
+async fn direct_tls<'t>(stream: TcpStream, door: &Door, patience: Patience<'t>) -> Result<Line<'t>, Ended> {
     let Some(tls) = &door.tls else {
         return Err(violation(None, "TLS was begun, but there is no certificate"));
     };
-    let line = tls_handshake(stream, tls, deadline).await?;
+    let line = tls_handshake(stream, tls, patience).await?;
     match &line.stream {
         ClientStream::Tls(stream) if tls::spoke_alpn(stream) => Ok(line),
         _ => Err(violation(
@@ -219,8 +224,8 @@ async fn direct_tls(stream: TcpStream, door: &Door, deadline: Instant) -> Result
     }
 }
 
-async fn answer_tls_request(line: Line, door: &Door) -> Result<Line, Ended> {
-    let deadline = line.deadline;
+async fn answer_tls_request<'t>(line: Line<'t>, door: &Door) -> Result<Line<'t>, Ended> {
+    let patience = line.patience;
     let Some(tls) = &door.tls else { return answer(line, b'N').await };
     let ClientStream::Tcp(stream) = &line.stream else {
         return Err(violation(Some(line), "encryption was asked for again"));
@@ -231,22 +236,23 @@ async fn answer_tls_request(line: Line, door: &Door) -> Result<Line, Ended> {
         return Err(violation(Some(line), "received unencrypted data after SSL request"));
     }
     match answer(line, b'S').await?.stream {
-        ClientStream::Tcp(stream) => tls_handshake(stream, tls, deadline).await,
+        ClientStream::Tcp(stream) => tls_handshake(stream, tls, patience).await,
         ClientStream::Tls(_) => Err(violation(None, "encryption was asked for again")),
     }
 }
 
-async fn tls_handshake(stream: TcpStream, tls: &ServerTls, deadline: Instant) -> Result<Line, Ended> {
-    match timeout_at(deadline, tls.accept(stream)).await {
-        Ok(Ok(stream)) => Ok(Line { stream: ClientStream::Tls(Box::new(stream)), deadline }),
+async fn tls_handshake<'t>(stream: TcpStream, tls: &ServerTls, patience: Patience<'t>) -> Result<Line<'t>, Ended> {
+    match patience.wait(tls.accept(stream)).await {
+        Ok(Ok(stream)) => Ok(Line { stream: ClientStream::Tls(Box::new(stream)), patience }),
         Ok(Err(error)) => Err(violation(None, format!("the TLS handshake failed: {error}"))),
+        Err(LineError::GivenUp) => Err(given_up(None)),
         Err(_) => {
             Err(no(None, Refusal::new(Kind::LoginTimeout, "the login took too long"), "during the TLS handshake"))
         }
     }
 }
 
-async fn answer(mut line: Line, byte: u8) -> Result<Line, Ended> {
+async fn answer(mut line: Line<'_>, byte: u8) -> Result<Line<'_>, Ended> {
     match line.write(&[byte]).await {
         Ok(()) => Ok(line),
         Err(error) => Err(ended(error, line)),
@@ -263,8 +269,8 @@ async fn has_more(stream: &TcpStream) -> bool {
     .await
 }
 
-async fn ask_for_token(mut line: Line, peer: SocketAddr, startup: Startup, door: &Door) -> Result<Login, Ended> {
-    if !may_show_token(&line.stream, peer, door.plaintext_passwords) {
+async fn ask_for_token(mut line: Line<'_>, visitor: Visitor, startup: Startup, door: &Door) -> Result<Login, Ended> {
+    if !may_show_token(&line.stream, visitor, door.plaintext_passwords) {
         let refusal = Refusal::new(Kind::TlsRequired, "a token is accepted over TLS only");
         return Err(no(Some(line.stream), refusal, "the client did not ask for TLS"));
     }
@@ -287,22 +293,24 @@ async fn ask_for_token(mut line: Line, peer: SocketAddr, startup: Startup, door:
         Ok(token) => Token::new(token),
         Err(error) => return Err(ended(error, line)),
     };
-    let Line { stream, deadline } = line;
+    let Line { stream, patience } = line;
+    let (peer, deadline) = (visitor.peer, patience.deadline);
     Ok(Login { stream, peer, protocol: startup.protocol, parameters, token, deadline })
 }
 
-fn may_show_token(stream: &ClientStream, peer: SocketAddr, plaintext: PlaintextPasswords) -> bool {
+fn may_show_token(stream: &ClientStream, visitor: Visitor, plaintext: PlaintextPasswords) -> bool {
     stream.is_tls()
         || match plaintext {
             PlaintextPasswords::Never => false,
-            PlaintextPasswords::Loopback => peer.ip().to_canonical().is_loopback(),
+            PlaintextPasswords::Loopback => visitor.local,
             PlaintextPasswords::Always => true,
         }
 }
 
-fn ended(error: LineError, line: Line) -> Ended {
+pub(super) fn ended(error: LineError, line: Line<'_>) -> Ended {
     match error {
         LineError::Gone(_) => Ended::Gone,
+        LineError::GivenUp => given_up(Some(line.stream)),
         LineError::Deadline => {
             let refusal = Refusal::new(Kind::LoginTimeout, "the login took too long");
             no(Some(line.stream), refusal, "the client was silent or slow")
@@ -323,11 +331,16 @@ fn ended(error: LineError, line: Line) -> Ended {
     }
 }
 
-fn violation(line: Option<Line>, why: impl Into<String>) -> Ended {
+pub(super) fn violation(line: Option<Line<'_>>, why: impl Into<String>) -> Ended {
     let why = why.into();
     no(line.map(|line| line.stream), Refusal::new(Kind::ProtocolViolation, why.clone()), why)
 }
 
-fn no(stream: Option<ClientStream>, refusal: Refusal, why: impl Into<String>) -> Ended {
+/// Somebody new has the client's place, because it said nothing.
+pub(super) fn given_up(stream: Option<ClientStream>) -> Ended {
+    no(stream, net::TooMany::InAll.into(), "it said nothing, and its place was given to another")
+}
+
+pub(super) fn no(stream: Option<ClientStream>, refusal: Refusal, why: impl Into<String>) -> Ended {
     Ended::No(Box::new(No { refusal, why: why.into(), stream, silently: false }))
 }

@@ -1,13 +1,14 @@
 //! Whose token is it? Verified with the keys in force, once more with fresher ones, and slowly for those who guess.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tracing::warn;
 
 use crate::auth::{self, Identity, Throttle, TokenError, TokenFault};
 use crate::event::Event;
 use crate::ids::OrgId;
-use crate::refusal::Refusal;
+use crate::refusal::{Kind, Refusal};
 use crate::wire::startup;
 
 use super::greet::Token;
@@ -24,6 +25,8 @@ pub struct NotAdmitted {
     pub org: Option<OrgId>,
     /// For the operator; nothing of the token in it.
     pub why: Box<str>,
+    /// How long to hold back the refusal.
+    pub hold: Duration,
 }
 
 impl NotAdmitted {
@@ -35,15 +38,16 @@ impl NotAdmitted {
 
 impl From<TokenError> for NotAdmitted {
     fn from(error: TokenError) -> Self {
-        Self { refusal: error.refusal(), org: error.org().cloned(), why: error.why().into() }
+        Self { refusal: error.refusal(), org: error.org().cloned(), why: error.why().into(), hold: Duration::ZERO }
     }
 }
 
 /// Says for whom `token` speaks at `now` (Unix time, seconds).
 ///
 /// `database` chooses among the organizations of a token that names several.
-/// A token that names an unknown key waits a few seconds for fresher keys. From an address that has failed too often
-/// only tokens are taken that were verified before; who fails often for one organization waits for the answer.
+/// A token that names an unknown key waits a few seconds for fresher keys. Where very many tokens of an address are to be
+/// verified, those that were not verified before wait for their turn. Whoever fails often, from an address or for an
+/// organization, is to wait for the answer ([`NotAdmitted::hold`]); nobody else is.
 pub(super) async fn identify(
     token: &Token,
     database: &str,
@@ -53,9 +57,12 @@ pub(super) async fn identify(
     now: u64,
 ) -> Result<Identity, NotAdmitted> {
     let mut verifier = keys.current();
-    if let Err(away) = throttle.admit(address, now) {
-        return verifier.remembered(token.expose(), database, now).ok_or_else(|| throttled(away.as_secs()));
+    if let Some(identity) = verifier.remembered(token.expose(), database, now) {
+        throttle.succeeded(address);
+        return Ok(identity);
     }
+    let wait = throttle.may_verify(address, Duration::from_secs(now)).ok_or_else(too_many)?;
+    tokio::time::sleep(wait).await;
     let mut verified = verifier.verify_for(token.expose(), database, now);
     if verified.as_ref().is_err_and(TokenError::wants_refresh) {
         keys.refreshed().await;
@@ -73,17 +80,19 @@ pub(super) async fn identify(
         // Nobody has guessed: the signature is right.
         Err(error) if error.fault() == TokenFault::SeveralOrganizations => Err(error.into()),
         Err(error) => {
-            tokio::time::sleep(throttle.failed(address, error.org(), now)).await;
-            Err(error.into())
+            let hold = throttle.failed(address, error.org(), now);
+            Err(NotAdmitted { hold, ..error.into() })
         }
     }
 }
 
-fn throttled(away_s: u64) -> NotAdmitted {
+/// The token was not looked at: so many of this address wait for that already.
+fn too_many() -> NotAdmitted {
     NotAdmitted {
-        refusal: TokenError::unexplained(),
+        refusal: Refusal::new(Kind::TooManyConnections, "too many logins from this address"),
         org: None,
-        why: format!("too many failed logins from this address; {away_s} s to go").into(),
+        why: "too many tokens of this address are to be verified".into(),
+        hold: Duration::ZERO,
     }
 }
 
@@ -116,7 +125,7 @@ mod tests {
     }
 
     fn impatient() -> Throttle {
-        Throttle::new(ThrottleRules { free_failures: 0, hold_s_max: 0, ..ThrottleRules::default() })
+        Throttle::new(ThrottleRules { free_failures: 0, ..ThrottleRules::default() })
     }
 
     fn ring() -> (Arc<KeyRing>, KeyRingControl) {
@@ -145,22 +154,32 @@ mod tests {
             assert_eq!(no.refusal, TokenError::unexplained());
             assert_eq!(no.org.as_ref().map(OrgId::as_str), org);
             assert!(bad.expose().is_empty() || !no.why.contains(bad.expose()));
-            assert!(throttle.admit(address(), NOW).is_err(), "a failure counts");
+            assert_eq!(no.hold, Duration::from_secs(1), "a failure counts");
             whys.insert(no.why);
         }
         assert_eq!(whys.len(), 3, "{whys:?}");
     }
 
     #[tokio::test]
-    async fn an_address_that_fails_too_often_is_not_listened_to_unless_its_token_is_known() {
+    async fn a_good_token_is_taken_at_once_however_often_others_of_its_address_fail() {
+        let (keys, _control) = ring();
+        let throttle = impatient();
+        for seconds in [1, 2, 4, 4, 4] {
+            let no = identify(&Token::new("guess".to_owned()), "", address(), &keys, &throttle, NOW).await.unwrap_err();
+            assert_eq!((no.refusal, no.hold), (TokenError::unexplained(), Duration::from_secs(seconds)));
+        }
+        assert!(identify(&token(SECRET, NOW + 60), "", address(), &keys, &throttle, NOW).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_tokens_is_not_verified_and_one_that_is_known_does_not_wait_for_it() {
         let (keys, _control) = ring();
         let throttle = impatient();
         let (known, unknown) = (token(SECRET, NOW + 60), token(SECRET, NOW + 61));
         identify(&known, "", address(), &keys, &throttle, NOW).await.unwrap();
-        throttle.failed(address(), None, NOW);
+        while throttle.may_verify(address(), Duration::from_secs(NOW)).is_some() {}
         let no = identify(&unknown, "", address(), &keys, &throttle, NOW).await.unwrap_err();
-        assert_eq!(no.refusal, TokenError::unexplained());
-        assert!(no.why.contains("too many failed logins"), "{}", no.why);
+        assert_eq!(no.refusal.kind(), Kind::TooManyConnections);
         assert!(identify(&known, "", address(), &keys, &throttle, NOW).await.is_ok());
         assert!(identify(&unknown, "", IpAddr::from([10, 0, 0, 2]), &keys, &throttle, NOW).await.is_ok());
     }
@@ -170,7 +189,8 @@ mod tests {
         let (keys, _control) = ring();
         let throttle = Throttle::new(ThrottleRules { free_failures: 1, ..ThrottleRules::default() });
         for _ in 0..3 {
-            identify(&Token::new("guess".to_owned()), "", address(), &keys, &throttle, NOW).await.unwrap_err();
+            let no = identify(&Token::new("guess".to_owned()), "", address(), &keys, &throttle, NOW).await.unwrap_err();
+            assert_eq!(no.hold, Duration::ZERO);
             identify(&token(SECRET, NOW + 60), "", address(), &keys, &throttle, NOW).await.unwrap();
         }
     }
@@ -192,7 +212,7 @@ mod tests {
             };
             let (who, ()) = tokio::join!(identify(&fresh, "", address(), &keys, &throttle, NOW), controlling);
             assert_eq!(who.is_ok(), good);
-            assert_eq!(throttle.admit(address(), NOW).is_ok(), good);
+            assert_eq!(who.map_err(|no| no.hold.is_zero()).err(), (!good).then_some(false));
         }
     }
 }

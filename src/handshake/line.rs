@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::net::ClientStream;
+use crate::net::{ClientStream, Ticket};
 use crate::refusal::Refusal;
 use crate::wire;
 use crate::wire::startup::{Malformed, Opening};
@@ -22,6 +22,9 @@ const UNHEARD_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Why nothing came over the line.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LineError {
+    /// Somebody new has the client's place.
+    #[error("the client's place was given to another")]
+    GivenUp,
     /// The login deadline is over.
     #[error("the login took too long")]
     Deadline,
@@ -33,12 +36,29 @@ pub(super) enum LineError {
     Malformed(#[from] Malformed),
 }
 
-pub(super) struct Line {
-    pub stream: ClientStream,
+/// How long a client is waited for: to the deadline, and as long as nobody else has its place.
+#[derive(Clone, Copy)]
+pub(super) struct Patience<'t> {
     pub deadline: Instant,
+    pub ticket: &'t Ticket,
 }
 
-impl Line {
+impl Patience<'_> {
+    pub async fn wait<T>(self, future: impl Future<Output = T>) -> Result<T, LineError> {
+        tokio::select! {
+            biased;
+            () = self.ticket.given_up() => Err(LineError::GivenUp),
+            done = timeout_at(self.deadline, future) => done.map_err(|_| LineError::Deadline),
+        }
+    }
+}
+
+pub(super) struct Line<'t> {
+    pub stream: ClientStream,
+    pub patience: Patience<'t>,
+}
+
+impl Line<'_> {
     /// Reads one opening packet, and not a byte more: what follows it may belong to TLS.
     pub async fn opening(&mut self) -> Result<Opening, LineError> {
         let mut length = [0; 4];
@@ -62,12 +82,12 @@ impl Line {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        Ok(timeout_at(self.deadline, writing).await.map_err(|_| LineError::Deadline)??)
+        Ok(self.patience.wait(writing).await??)
     }
 
     async fn read(&mut self, buffer: &mut [u8]) -> Result<(), LineError> {
         let reading = self.stream.read_exact(buffer);
-        timeout_at(self.deadline, reading).await.map_err(|_| LineError::Deadline)??;
+        self.patience.wait(reading).await??;
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The decision about a client that has shown a token: whose it is, and whether that organization is admitted.
 
+use std::time::Duration;
+
 use tokio::time::timeout_at;
 
 use crate::auth::{Identity, Throttle};
@@ -37,7 +39,7 @@ pub async fn log_in(login: &Login, desk: Desk<'_>, now: u64) -> Result<(Identity
         Ok(tenant) => Ok((identity, tenant)),
         Err(refusal) => {
             let why = refusal.message().into();
-            Err(NotAdmitted { refusal, org: Some(identity.org().clone()), why })
+            Err(NotAdmitted { refusal, org: Some(identity.org().clone()), why, hold: Duration::ZERO })
         }
     }
 }
@@ -58,6 +60,7 @@ fn too_late() -> NotAdmitted {
         refusal: Refusal::new(Kind::LoginTimeout, "the login took too long"),
         org: None,
         why: "the token was not verified in time".into(),
+        hold: Duration::ZERO,
     }
 }
 
@@ -65,7 +68,6 @@ fn too_late() -> NotAdmitted {
 mod tests {
     use super::*;
     use std::path::PathBuf;
-    use std::time::Duration;
 
     use serde_json::json;
     use tokio::net::{TcpListener, TcpStream};

@@ -2,6 +2,7 @@
 
 mod greet;
 mod identify;
+mod introduce;
 mod keyring;
 mod line;
 mod log_in;

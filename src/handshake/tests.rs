@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::config::{ContextNames, PlaintextPasswords};
 use crate::net::tls::ServerTls;
+use crate::net::{Caps, Proxies};
 use crate::refusal::{Kind, Refusal};
 use crate::wire::startup::{Protocol, TOKEN_BYTES_MAX};
 
@@ -57,7 +58,16 @@ impl House {
         let tls = ServerTls::load(certificate.as_bytes(), key.serialize_pem().as_bytes()).unwrap();
         let reserved = Reserved::new(&ContextNames::default());
         let login_timeout = Duration::from_secs(30);
-        Self { door: Door { tls: Some(Arc::new(tls)), plaintext_passwords, login_timeout, reserved }, roots }
+        Self {
+            door: Door {
+                tls: Some(Arc::new(tls)),
+                plaintext_passwords,
+                login_timeout,
+                reserved,
+                proxies: Proxies::default(),
+            },
+            roots,
+        }
     }
 
     fn without_tls() -> Self {
@@ -93,7 +103,8 @@ impl House {
         client.set_nodelay(true).unwrap();
         let (stream, peer) = listener.accept().await.unwrap();
         let peer = pretended.unwrap_or(peer);
-        (client, tokio::spawn(async move { greet(stream, peer, &self.door).await }))
+        let ticket = Caps::new(10, 10).try_enter(Some(peer.ip())).unwrap();
+        (client, tokio::spawn(async move { greet(stream, peer, &self.door, &ticket).await }))
     }
 
     /// A client inside TLS, after SSLRequest.
@@ -143,7 +154,7 @@ async fn login(greeting: JoinHandle<Greeted>) -> Box<Login> {
 
 async fn refused(greeting: JoinHandle<Greeted>) -> (Kind, String) {
     match greeting.await.unwrap() {
-        Greeted::Refused { kind, why } => (kind, why),
+        Greeted::Refused { kind, why, .. } => (kind, why),
         other => panic!("not refused: {other:?}"),
     }
 }

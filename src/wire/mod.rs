@@ -5,6 +5,7 @@
 pub mod flow;
 pub mod frame;
 mod owed;
+pub mod proxied;
 pub mod refusal;
 pub mod server_login;
 pub mod shorten;

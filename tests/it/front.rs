@@ -7,7 +7,7 @@ use std::time::Duration;
 use partywall::cancel::Registry;
 use partywall::config::{ContextNames, PlaintextPasswords};
 use partywall::handshake::{self, Door, Greeted, Login, Reserved};
-use partywall::net::{self, Caps, tls::ServerTls};
+use partywall::net::{self, Caps, Proxies, tls::ServerTls};
 use partywall::provision::Binaries;
 use partywall::refusal::Kind;
 use partywall::refusal::Refusal;
@@ -28,7 +28,7 @@ fn door(plaintext_passwords: PlaintextPasswords, folder: Option<&Path>) -> Door 
         Arc::new(ServerTls::load(certificate.as_bytes(), key.serialize_pem().as_bytes()).expect("a pair"))
     });
     let reserved = Reserved::new(&ContextNames::default());
-    Door { tls, plaintext_passwords, login_timeout: Duration::from_secs(30), reserved }
+    Door { tls, plaintext_passwords, login_timeout: Duration::from_secs(30), reserved, proxies: Proxies::default() }
 }
 
 /// Runs psql against `door`, answering logins by `answer`; returns whether psql was content, and what it wrote.
@@ -50,7 +50,8 @@ where
         let mut answer = Some(answer);
         loop {
             let (stream, peer) = listener.accept().await.expect("a client");
-            if let Greeted::Login(login) = handshake::greet(stream, peer, &door).await
+            let ticket = Caps::new(10, 10).try_enter(Some(peer.ip())).expect("a place");
+            if let Greeted::Login(login) = handshake::greet(stream, peer, &door, &ticket).await
                 && let Some(answer) = answer.take()
             {
                 answer(*login).await;
@@ -158,7 +159,7 @@ async fn a_psql_user_for_whom_there_is_no_place_reads_so() {
         .output();
     let turn_away = async {
         let (stream, peer) = listener.accept().await.expect("a client");
-        let too_many = caps.try_enter(peer.ip()).expect_err("no place");
+        let too_many = caps.try_enter(Some(peer.ip())).expect_err("no place");
         handshake::turn_away(stream, &too_many.into()).await;
     };
     let (output, ()) = tokio::join!(psql, turn_away);

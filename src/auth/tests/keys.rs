@@ -287,3 +287,14 @@ fn a_minted_token_is_read_by_paths_that_branch() {
     let identity = Verifier::new(rules, KeySet::from_secret(SECRET).unwrap()).verify(&token, NOW).unwrap();
     assert_eq!((identity.org().as_str(), identity.roles().len(), identity.permissions().len()), ("acme", 2, 1));
 }
+
+#[test]
+fn a_token_without_a_key_id_is_tried_with_so_many_keys() {
+    let pairs: Vec<_> = (0..17).map(|_| KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()).collect();
+    let named: Vec<_> = pairs.iter().enumerate().map(|(at, pair)| jwk(pair, &format!("k{at}"))).collect();
+    let all = verifier(jwks(&named).keys);
+    let token =
+        |pair: &KeyPair| SigningKey::from_pem(pair.serialize_pem().as_bytes()).unwrap().sign(&claims()).unwrap();
+    assert!(all.verify(&token(&pairs[15]), NOW).is_ok());
+    assert_eq!(fault(&all, &token(&pairs[16])), TokenFault::Signature);
+}

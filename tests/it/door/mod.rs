@@ -4,6 +4,7 @@ mod clients;
 mod greedy;
 mod keys;
 mod logins;
+mod places;
 mod memory;
 mod program;
 mod signals;
