@@ -18,7 +18,7 @@ const REFUSED: [(&str, &str); 9] = [
 
 /// A proxy where one session, which is given back, keeps the only server connection that may be kept.
 async fn without_pins() -> (Proxy, Raw) {
-    let proxy = Proxy::before(Shard::shared()).pool_size(2).option("listen", "threads = 1").start().await;
+    let proxy = Proxy::before(Shard::shared()).pool_size(3).option("listen", "threads = 1").start().await;
     let mut pinned = proxy.raw("acme").await;
     assert_eq!(pinned.query("CREATE TEMP TABLE kept (v int)").await, "C(CREATE TABLE) ZI");
     (proxy, pinned)

@@ -155,7 +155,7 @@ async fn a_session_with_the_same_context_is_not_the_same_session() {
 
 #[tokio::test]
 async fn a_value_that_was_overtaken_on_another_connection_is_not_told() {
-    let proxy = Proxy::before(Shard::shared()).pool_size(2).start().await;
+    let proxy = Proxy::before(Shard::shared()).pool_size(3).start().await;
     let (mut one, mut other) = (proxy.raw("acme").await, proxy.raw("acme").await);
     one.query("SELECT nextval('ticket')").await;
     // The connection that remembers is taken, so the session goes on with another.
