@@ -1,7 +1,7 @@
 //! Writes who did what as JSON lines, off the hot path, through a bounded queue.
 //!
 //! Equal records of a second are one with a count, and each organization has a share of the trail and of the queue
-//! ([`shares`]): what is beyond it is summed up in a line `audit_gap` of that organization's. When the queue is full all the
+//! (`shares`): what is beyond it is summed up in a line `audit_gap` of that organization's. When the queue is full all the
 //! same, records of statements give way first, then refusals, so that connects and disconnects find room; whatever is lost
 //! is counted ([`AuditCounters`]) and told in the file itself by a line `audit_gap` of nobody's, as soon as there is space.
 //! Lines are written each second and at stop, without fsync: a crash of the machine may lose what the kernel still held. A

@@ -14,9 +14,9 @@ const ENTRY_BYTES_MAX: usize = 256;
 /// Why an entry was left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Odd {
-    /// There were [`ENTRIES_MAX`] before it.
+    /// There were `ENTRIES_MAX` before it.
     TooMany,
-    /// It is longer than [`ENTRY_BYTES_MAX`].
+    /// It is longer than `ENTRY_BYTES_MAX`.
     TooLong,
     /// It holds a control character.
     Control,

@@ -34,7 +34,8 @@ pub struct Desk<'a> {
 pub async fn log_in(login: &Login, desk: Desk<'_>, now: u64) -> Result<(Identity, Tenant), NotAdmitted> {
     let database = login.parameters.database.as_deref().unwrap_or_default();
     let identifying = identify(&login.token, database, login.peer.ip(), desk.keys, desk.throttle, now);
-    let identity = timeout_at(login.deadline, identifying).await.unwrap_or_else(|_| Err(too_late()))?;
+    let Ok(identified) = timeout_at(login.deadline, identifying).await else { return Err(too_late()) };
+    let identity = identified?;
     match admit(&identity, &login.parameters, desk.directory) {
         Ok(tenant) => Ok((identity, tenant)),
         Err(refusal) => {
