@@ -101,7 +101,7 @@ async fn the_version_names_release_commit_and_grammar() {
 #[tokio::test]
 async fn a_changed_tier_holds_for_sessions_that_are_here() {
     let proxy = Small { concurrent: 1, queued: 9, ..Small::default() }.proxy(4).await;
-    let gate = crate::limits::Gate::close(1301).await;
+    let gate = crate::limits::Gate::close().await;
     let (mut live, mut standing, mut waiting) =
         (proxy.raw("acme").await, proxy.raw("acme").await, proxy.raw("acme").await);
     assert_eq!(live.query("SET statement_timeout = '30min'").await, "C(SET) ZI");

@@ -20,7 +20,7 @@ async fn error(raw: &mut Raw) -> Message {
 #[tokio::test]
 async fn twenty_sessions_run_five_statements_at_a_time_and_another_organization_goes_past_them() {
     let proxy = Small { concurrent: 5, ..Small::default() }.proxy(12).await;
-    let gate = Gate::close(1001).await;
+    let gate = Gate::close().await;
     let mut sessions = Vec::new();
     for _ in 0..20 {
         sessions.push(asking(&proxy, &gate.sql()).await);
@@ -46,7 +46,7 @@ async fn twenty_sessions_run_five_statements_at_a_time_and_another_organization_
 #[tokio::test]
 async fn the_permit_of_a_statement_that_is_cancelled_or_whose_client_vanishes_comes_back() {
     let proxy = Small { concurrent: 1, queued: 10, ..Small::default() }.proxy(4).await;
-    let gate = Gate::close(1002).await;
+    let gate = Gate::close().await;
     for round in 0..3 {
         let mut running = asking(&proxy, &gate.sql()).await;
         gate.until_standing(1).await;
@@ -72,7 +72,7 @@ async fn the_permit_of_a_statement_that_is_cancelled_or_whose_client_vanishes_co
 #[tokio::test]
 async fn a_full_line_refuses_at_once_and_whoever_leaves_it_makes_room_wherever_it_stood() {
     let proxy = Small { concurrent: 1, queued: 3, ..Small::default() }.proxy(4).await;
-    let gate = Gate::close(1003).await;
+    let gate = Gate::close().await;
     let running = asking(&proxy, &gate.sql()).await;
     gate.until_standing(1).await;
     let mut line = Vec::new();
@@ -107,7 +107,7 @@ async fn a_full_line_refuses_at_once_and_whoever_leaves_it_makes_room_wherever_i
 async fn a_statement_that_waits_too_long_is_refused_and_its_session_goes_on() {
     let small = Small { concurrent: 1, more: "query_wait_timeout_s = 1", ..Small::default() };
     let proxy = small.proxy(4).await;
-    let gate = Gate::close(1004).await;
+    let gate = Gate::close().await;
     let running = asking(&proxy, &gate.sql()).await;
     gate.until_standing(1).await;
     let mut simple = asking(&proxy, "SELECT 7").await;

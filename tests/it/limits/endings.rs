@@ -76,7 +76,7 @@ async fn a_statement_that_waits_in_line_when_its_token_expires_never_runs() {
     let small = Small { concurrent: 1, ..Small::default() };
     let plan = plan(3600).tiers(&small.tiers()).option("listen", "threads = 1").pool_size(3);
     let proxy = plan.sections("[organizations.acme]\ntier = \"small\"").start().await;
-    let gate = Gate::close(1211).await;
+    let gate = Gate::close().await;
     let mut first = proxy.raw("acme").await;
     first.send(Wire::new().query(&gate.sql())).await;
     gate.until_standing(1).await;

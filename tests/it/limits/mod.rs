@@ -12,6 +12,8 @@ mod timeouts;
 mod transactions;
 mod turns;
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use crate::support::{Proxy, Shard, until};
 
 /// A tier named `small` beside the default `wide`, which is so wide that it is never felt.
@@ -73,8 +75,10 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Closes the gate of that number.
-    pub async fn close(key: i64) -> Self {
+    /// Closes a gate of its own.
+    pub async fn close() -> Self {
+        static NEXT: AtomicI64 = AtomicI64::new(1);
+        let key = NEXT.fetch_add(1, Ordering::Relaxed);
         let admin = Shard::shared().admin().await;
         let sql = format!("CREATE TABLE gate_{key} (); GRANT SELECT ON gate_{key} TO PUBLIC");
         admin.batch_execute(&sql).await.expect("makes the gate");

@@ -180,7 +180,7 @@ async fn an_open_batch_in_which_nothing_runs_is_not_overdue() {
 #[tokio::test]
 async fn waiting_in_line_does_not_count_as_running() {
     let proxy = Small { timeout_s: 2, concurrent: 1, ..Small::default() }.proxy(2).await;
-    let gate = Gate::close(1101).await;
+    let gate = Gate::close().await;
     let mut running = proxy.raw("acme").await;
     running.send(Wire::new().query(&gate.sql())).await;
     gate.until_standing(1).await;
