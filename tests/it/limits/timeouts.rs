@@ -14,9 +14,9 @@ pub(super) async fn deaf_function(name: &str, cancels: u32) {
         "CREATE OR REPLACE FUNCTION {name}() RETURNS int LANGUAGE plpgsql AS $$
          BEGIN
            FOR i IN 1..{cancels} LOOP
-             BEGIN PERFORM pg_sleep(30); EXCEPTION WHEN query_canceled THEN NULL; END;
+             BEGIN PERFORM pg_sleep(15); EXCEPTION WHEN query_canceled THEN NULL; END;
            END LOOP;
-           PERFORM pg_sleep(30);
+           PERFORM pg_sleep(15);
            RETURN 1;
          END $$"
     );
