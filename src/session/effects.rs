@@ -1,5 +1,6 @@
 //! What a statement asks of its session: what transaction pooling cannot hold is refused, the rest is remembered.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Session;
@@ -22,6 +23,15 @@ impl Session {
             return Ok(());
         }
         verdict.changes().try_for_each(|change| self.admit_change(change))
+    }
+
+    /// The same of a verdict that was just found, before the statement has a server connection.
+    pub(super) fn admit_judged(&mut self, verdict: Arc<Verdict>) -> Result<Arc<Verdict>, Refusal> {
+        self.admit(&verdict)?;
+        self.admit_names(&verdict)?;
+        // From now on for good: a statement that was prepared asks again later.
+        self.asker.asks_sequences |= verdict.reads_sequence_state();
+        Ok(verdict)
     }
 
     fn admit_change(&self, change: &Change) -> Result<(), Refusal> {

@@ -247,12 +247,8 @@ impl Session {
             return Ok(Some(verdict));
         }
         let text = statement_text(body)?;
-        let admitted = self.judge_here(text).and_then(|verdict| {
-            let Some(verdict) = verdict else { return Ok(None) };
-            self.admit(&verdict)?;
-            self.admit_names(&verdict)?;
-            Ok(Some(verdict))
-        });
+        let admitted =
+            self.judge_here(text).and_then(|verdict| verdict.map(|verdict| self.admit_judged(verdict)).transpose());
         admitted.map_err(|refusal| in_turn(text, refusal))
     }
 

@@ -250,11 +250,7 @@ impl Session {
             Waited::Cancelled => Err(cancelled()),
             Waited::End(end) => return Err(end),
         };
-        let admitted = verdict.and_then(|verdict| {
-            self.admit(&verdict)?;
-            self.admit_names(&verdict)?;
-            Ok(verdict)
-        });
+        let admitted = verdict.and_then(|verdict| self.admit_judged(verdict));
         match admitted {
             Ok(verdict) => self.judged = Some(verdict),
             Err(refusal) if !self.is_working() => self.refuse_front(refusal),

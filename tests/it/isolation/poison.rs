@@ -154,6 +154,26 @@ async fn a_session_with_the_same_context_is_not_the_same_session() {
 }
 
 #[tokio::test]
+async fn what_a_function_took_from_a_sequence_is_not_told_to_another_session() {
+    let shard = Shard::start();
+    let take = "CREATE FUNCTION take() RETURNS bigint LANGUAGE sql AS $$ SELECT nextval('ticket') $$";
+    shard.admin().await.batch_execute(take).await.expect("makes a function");
+    let proxy = Proxy::before(&shard).pool_size(1).start().await;
+    let asks = |sql: &str| Wire::new().parse("", sql).bind("", "", &[]).execute("", 0).sync();
+    // No statement shows that anything was taken.
+    for question in ["SELECT lastval()", "SELECT currval('ticket')"] {
+        let (mut one, mut other) = (proxy.raw("acme").await, proxy.raw("acme").await);
+        let taken = one.query("SELECT take()").await;
+        assert_eq!(other.query(question).await, "T E(55000) ZI", "after {taken}");
+        one.query("SELECT take()").await;
+        assert!(other.converse(asks(question), 1).await.contains("E(55000)"));
+        // Its own it hears, as long as nobody else was there.
+        let own = other.query("SELECT take()").await;
+        assert_eq!(other.query(question).await, own);
+    }
+}
+
+#[tokio::test]
 async fn a_value_that_was_overtaken_on_another_connection_is_not_told() {
     let proxy = Proxy::before(Shard::shared()).pool_size(3).start().await;
     let (mut one, mut other) = (proxy.raw("acme").await, proxy.raw("acme").await);
