@@ -168,28 +168,28 @@ impl Connection {
 
     /// What must be taken away before the asker has it.
     pub(super) fn cleaning_for(&self, asker: &Asker) -> Cleaning {
-        let wish = asker.wish();
+        let wish = &asker.wish;
         let same = self.last_session == Some(wish.session);
         let strange = self.last_org.as_ref().is_some_and(|last| last != asker.line.limits.org());
         if !same && (strange || self.taint != Taint::None) {
             return Cleaning::All;
         }
-        if self.is_as_left(&wish) { Cleaning::Nothing } else { Cleaning::Left }
+        if self.is_as_left(wish) { Cleaning::Nothing } else { Cleaning::Left }
     }
 
     /// Whether nothing is left, or all that is left is the session's own, and not overtaken by what it did elsewhere.
-    fn is_as_left(&self, wish: &Wish<'_>) -> bool {
+    fn is_as_left(&self, wish: &Wish) -> bool {
         self.left.is_empty() && (!wish.asks_sequences || self.last_session.is_none_or(|last| last == wish.session))
             || self.last_session == Some(wish.session)
                 && (!self.left.contains(Left::SEQUENCES) || wish.sequences_on == Some(self.server.pid))
     }
 
     /// Whether it is the session's as it is, without a word: nothing of another one is on it.
-    pub(super) fn suits(&self, wish: &Wish<'_>) -> bool {
+    pub(super) fn suits(&self, wish: &Wish) -> bool {
         // The same context is of the same organization.
         (self.taint == Taint::None || self.last_session == Some(wish.session))
             && self.is_as_left(wish)
-            && self.carries(wish.context)
+            && self.carries(&wish.context)
     }
 
     /// From now on nobody's: whatever session has it next, it is cleaned for it.

@@ -56,7 +56,7 @@ impl Grant {
 
     /// Whether the connection already carries the asker's context and nothing needs saying or taking away.
     pub(super) fn suits(&self, asker: &Asker) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.suits(&asker.wish()))
+        self.connection.as_ref().is_some_and(|connection| connection.suits(&asker.wish))
     }
 
     /// Makes it a lease: tells the connection the asker's context unless it carries it, and waits for the confirmation.
@@ -66,16 +66,16 @@ impl Grant {
         let mut told = false;
         if let Some(connection) = &mut self.connection {
             let cleaning = connection.cleaning_for(asker);
-            if cleaning != Cleaning::Nothing || !connection.carries(&asker.context) {
+            if cleaning != Cleaning::Nothing || !connection.carries(&asker.wish.context) {
                 self.used = true;
-                told = connection.tell(Some(&asker.context), cleaning).await?;
+                told = connection.tell(Some(&asker.wish.context), cleaning).await?;
                 self.used = false;
             }
         }
         if told {
             self.pool.count_told();
         }
-        let mut lease = self.into_lease(asker.session);
+        let mut lease = self.into_lease(asker.wish.session);
         lease.fresh |= told;
         Ok(lease)
     }

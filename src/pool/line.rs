@@ -13,8 +13,6 @@ use tokio::sync::oneshot;
 
 use super::Wish;
 use super::lease::Grant;
-use crate::context::Context;
-use crate::ids::SessionId;
 use crate::limits::OrgLimits;
 use crate::refusal::Refusal;
 
@@ -34,26 +32,12 @@ pub(super) fn pinned_max(size: usize) -> usize {
 
 /// A statement that waits.
 pub(super) struct Waiter {
-    pub(super) session: SessionId,
-    pub(super) context: Context,
-    pub(super) sequences_on: Option<i32>,
-    pub(super) asks_sequences: bool,
+    pub(super) wish: Wish,
     pub(super) since: Instant,
     pub(super) patience: Duration,
     /// Not so where the session has one, and waits for its turn only.
     pub(super) wants_connection: bool,
     pub(super) answer: oneshot::Sender<Result<Grant, Refusal>>,
-}
-
-impl Waiter {
-    pub(super) fn wish(&self) -> Wish<'_> {
-        Wish {
-            session: self.session,
-            context: &self.context,
-            sequences_on: self.sequences_on,
-            asks_sequences: self.asks_sequences,
-        }
-    }
 }
 
 /// One organization's line at one pool. Sessions hold it; it is forgotten when none does.

@@ -82,35 +82,23 @@ pub struct PoolSettings {
 /// Who asks for a server connection.
 #[derive(Clone)]
 pub struct Asker {
-    /// The session.
-    pub session: SessionId,
     /// Its organization's line at this pool.
     pub line: Rc<Line>,
+    /// What the connection must be.
+    pub wish: Wish,
+}
+
+/// Which connection does without a word, and what another one must be told.
+#[derive(Clone)]
+pub struct Wish {
+    /// The session.
+    pub session: SessionId,
     /// What the connection must have confirmed.
     pub context: Context,
     /// The server process that remembers what the session last took from a sequence, if it is still the session's.
     pub sequences_on: Option<i32>,
     /// The session asks for `currval` or `lastval`, so that it must not meet what code took for another one.
     pub asks_sequences: bool,
-}
-
-/// Which connection would do without a word.
-pub(super) struct Wish<'a> {
-    session: SessionId,
-    context: &'a Context,
-    sequences_on: Option<i32>,
-    asks_sequences: bool,
-}
-
-impl Asker {
-    fn wish(&self) -> Wish<'_> {
-        Wish {
-            session: self.session,
-            context: &self.context,
-            sequences_on: self.sequences_on,
-            asks_sequences: self.asks_sequences,
-        }
-    }
 }
 
 /// A turn that is waited for.
@@ -266,7 +254,7 @@ impl Pool {
         }
         let grant = self.turn_at_once(asker, true, now)?;
         debug_assert!(grant.suits(asker));
-        Some(grant.into_lease(asker.session))
+        Some(grant.into_lease(asker.wish.session))
     }
 
     /// Lends a connection that has confirmed the asker's context, after waiting its turn.
@@ -352,7 +340,7 @@ impl Pool {
         if !line.waiters.borrow().is_empty() || !self.may_hold_more(line) || self.is_unfit() {
             return None;
         }
-        let at = self.pick(&asker.wish(), carrying)?;
+        let at = self.pick(&asker.wish, carrying)?;
         let permit = line.limits.permit()?;
         self.grant(line, at, permit, now)
     }
@@ -364,7 +352,7 @@ impl Pool {
     }
 
     /// Which idle connection suits best: the session's own last, else one of its context, else the longest unused.
-    fn pick(&self, wish: &Wish<'_>, carrying: bool) -> Option<usize> {
+    fn pick(&self, wish: &Wish, carrying: bool) -> Option<usize> {
         let mut idle = self.idle.borrow_mut();
         loop {
             let (session, suits) = (wish.session, |connection: &Connection| connection.suits(wish));
@@ -412,10 +400,7 @@ impl Pool {
             waiters.retain(|waiter| !waiter.answer.is_closed());
         }
         waiters.push_back(Waiter {
-            session: asker.session,
-            context: asker.context.clone(),
-            sequences_on: asker.sequences_on,
-            asks_sequences: asker.asks_sequences,
+            wish: asker.wish.clone(),
             since: Instant::now(),
             patience,
             wants_connection,
@@ -447,7 +432,7 @@ impl Pool {
             let chosen = {
                 let waiters = line.waiters.borrow();
                 waiters.front().and_then(|waiter| match waiter.wants_connection {
-                    true => self.pick(&waiter.wish(), false).map(Some),
+                    true => self.pick(&waiter.wish, false).map(Some),
                     false => Some(None),
                 })
             };

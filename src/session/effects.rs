@@ -30,7 +30,7 @@ impl Session {
         self.admit(&verdict)?;
         self.admit_names(&verdict)?;
         // From now on for good: a statement that was prepared asks again later.
-        self.asker.asks_sequences |= verdict.reads_sequence_state();
+        self.asker.wish.asks_sequences |= verdict.reads_sequence_state();
         Ok(verdict)
     }
 
@@ -135,7 +135,7 @@ impl Session {
         if writes && let Some(lease) = &mut self.lease {
             // A default or a trigger takes from sequences, and lastval would tell the next session of it.
             lease.left.add(Left::SEQUENCES);
-            self.asker.sequences_on = Some(lease.server.pid);
+            self.asker.wish.sequences_on = Some(lease.server.pid);
         }
         if taints.is_empty() {
             return Ok(());
@@ -150,7 +150,7 @@ impl Session {
         let Some(lease) = &mut self.lease else { return Ok(()) };
         if taints.contains(Taints::SEQUENCES) {
             lease.left.add(Left::SEQUENCES);
-            self.asker.sequences_on = Some(lease.server.pid);
+            self.asker.wish.sequences_on = Some(lease.server.pid);
         }
         if any(&[
             Taints::SEED,

@@ -196,7 +196,7 @@ pub struct Session {
     /// What it keeps of what its organization may keep: bytes here, savepoints on the server.
     kept_bytes: Share,
     kept_savepoints: Share,
-    /// The tier that `asker.context` was made of.
+    /// The tier that `asker.wish.context` was made of.
     tier: Arc<Tier>,
     asker: Asker,
     own: OwnSettings,

@@ -20,7 +20,7 @@ use crate::event::{ClassSet, SessionFacts};
 use crate::guard::TIER_LIMITS;
 use crate::limits::{Kept, ResultMeter, Seat, Share};
 use crate::net::ClientStream;
-use crate::pool::{Asker, Pool};
+use crate::pool::{Asker, Pool, Wish};
 use crate::refusal::Refusal;
 use crate::wire::flow::{Flow, Status};
 use crate::wire::welcome;
@@ -85,11 +85,8 @@ impl Opening {
         let rights = thread.guard.load().session_rights(identity.roles(), identity.permissions(), identity.is_bare());
         let rights = rights.with_limits(tier_limits(&tier, thread.idle_transaction_timeout));
         let asker = Asker {
-            session: facts.session,
             line: pool.line(seat.limits()),
-            context: Context::new([]),
-            sequences_on: None,
-            asks_sequences: false,
+            wish: Wish { session: facts.session, context: Context::new([]), sequences_on: None, asks_sequences: false },
         };
         let org = thread.observer.organization(&facts.org);
         let told = ClassSet::of(|class| thread.observer.wants_statements(class));
@@ -209,7 +206,7 @@ impl Session {
         // Who the session is comes last: nothing that it has set itself can stand above it.
         let settings = base.into_iter().chain(self.own.iter()).chain(who);
         let context = Context::planned_apart(settings, self.own.scope());
-        self.asker.context = self.thread.shared_context(context);
+        self.asker.wish.context = self.thread.shared_context(context);
     }
 
     /// Takes over a tier that has changed; limits that the session had lowered for itself are the new tier's again.

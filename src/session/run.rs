@@ -73,7 +73,7 @@ impl Session {
         }
         self.refresh_tier();
         if let Some(lease) = &mut self.lease {
-            let same = lease.carries(&self.asker.context);
+            let same = lease.carries(&self.asker.wish.context);
             return same && self.pool.resume_at_once(lease, &self.asker);
         }
         let Some(lease) = self.pool.try_lease(&self.asker, self.thread.now.get()) else { return false };
@@ -139,7 +139,7 @@ impl Session {
         };
         Ok(match waited {
             Waited::Lease(Ok(())) => {
-                if let Err(error) = kept.retell(&asker.context).await {
+                if let Err(error) = kept.retell(&asker.wish.context).await {
                     tracing::warn!(%error, "a pinned server connection did not take a context");
                     kept.discard();
                     let refusal = Refusal::new(Kind::ServerLost, "the connection to the database was lost");
@@ -293,7 +293,7 @@ impl Session {
                 }
                 self.remake_context();
                 self.undecided.clear();
-                lease.told = Some(self.asker.context.clone());
+                lease.told = Some(self.asker.wish.context.clone());
                 self.clear_deadlines();
                 if self.pin.is_some() {
                     self.lease = Some(lease);

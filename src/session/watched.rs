@@ -189,8 +189,8 @@ impl Session {
             self.own.reset();
             self.remake_context();
             self.pin = None;
-            self.pool.disown(self.asker.session);
-            self.asker.sequences_on = None;
+            self.pool.disown(self.asker.wish.session);
+            self.asker.wish.sequences_on = None;
             self.transaction.set_held(0);
             if let Some(mut lease) = self.lease.take() {
                 lease.disown();
