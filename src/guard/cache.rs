@@ -98,7 +98,10 @@ impl Weighter<Key, Known> for Bytes {
 }
 
 /// The memory of a guard.
-pub(super) struct VerdictCache(Cache<Key, Known, Bytes, ahash::RandomState>);
+pub(super) struct VerdictCache {
+    known: Cache<Key, Known, Bytes, ahash::RandomState>,
+    text_bytes_max: usize,
+}
 
 /// Under what a verdict that is not remembered is to be remembered.
 pub(super) struct Place<'s> {
@@ -120,26 +123,29 @@ impl Place<'_> {
 }
 
 impl VerdictCache {
-    pub(super) fn new() -> Self {
+    /// A memory of texts that have at most `statement_bytes_max` bytes: of a longer one nothing is said, though it may
+    /// differ from a shorter one in the values of its literals only.
+    pub(super) fn new(statement_bytes_max: usize) -> Self {
         let hash = ahash::RandomState::new();
-        Self(Cache::with(ENTRIES_EXPECTED, CACHE_BYTES_MAX, Bytes, hash, Default::default()))
+        let known = Cache::with(ENTRIES_EXPECTED, CACHE_BYTES_MAX, Bytes, hash, Default::default());
+        Self { known, text_bytes_max: statement_bytes_max.min(TEXT_BYTES_MAX) }
     }
 
     /// The verdict on this text for these rights, if it is remembered; else where to remember it.
     pub(super) fn get<'s>(&self, sql: &'s str, rights: &Rights) -> Result<Arc<Verdict>, Place<'s>> {
         let mut place = Place { sql, fold: None, rights: rights.fingerprint() };
-        if sql.len() > TEXT_BYTES_MAX {
+        if sql.len() > self.text_bytes_max {
             return Err(place);
         }
         place.fold = fold(sql);
         if let Some(key) = place.shared() {
-            match self.0.get(&key) {
+            match self.known.get(&key) {
                 Some(Known::Verdict(verdict)) => return Ok(verdict),
                 Some(Known::Apart) => {}
                 None => return Err(place),
             }
         }
-        match self.0.get(&place.own()) {
+        match self.known.get(&place.own()) {
             Some(Known::Verdict(verdict)) => Ok(verdict),
             Some(Known::Apart) | None => Err(place),
         }
@@ -148,27 +154,27 @@ impl VerdictCache {
     /// Remembers a verdict, if its text is not too long; for all texts with its fold where `shareable` says that it does
     /// not depend on the values of literals.
     pub(super) fn insert(&self, place: &Place<'_>, verdict: &Arc<Verdict>, shareable: bool) {
-        if place.sql.len() > TEXT_BYTES_MAX {
+        if place.sql.len() > self.text_bytes_max {
             return;
         }
         if let (Some(key), Some(fold)) = (place.shared(), &place.fold) {
             if shareable || !fold.values {
-                self.0.insert(key.owned(), Known::Verdict(Arc::clone(verdict)));
+                self.known.insert(key.owned(), Known::Verdict(Arc::clone(verdict)));
                 return;
             }
-            self.0.insert(key.owned(), Known::Apart);
+            self.known.insert(key.owned(), Known::Apart);
         }
-        self.0.insert(place.own().owned(), Known::Verdict(Arc::clone(verdict)));
+        self.known.insert(place.own().owned(), Known::Verdict(Arc::clone(verdict)));
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.known.len()
     }
 }
 
 impl std::fmt::Debug for VerdictCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("VerdictCache").field("entries", &self.0.len()).finish()
+        f.debug_struct("VerdictCache").field("entries", &self.known.len()).finish()
     }
 }

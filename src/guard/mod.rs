@@ -63,6 +63,13 @@ pub struct Guard {
     open: bool,
 }
 
+/// A text whose verdict is not remembered.
+pub struct Unjudged<'s> {
+    sql: &'s str,
+    /// Under what it is to be remembered.
+    place: cache::Place<'s>,
+}
+
 impl Guard {
     /// A guard by `policy`. `context_names` are the settings that carry the tenant context: they, everything under
     /// their prefixes, and everything under `partywall.` are nobody's to set.
@@ -72,7 +79,7 @@ impl Guard {
             relations: relations::SystemRelations::new(),
             settings: settings::Settings::new(context_names),
         };
-        let cache = cache::VerdictCache::new();
+        let cache = cache::VerdictCache::new(statement_bytes_max);
         Self { policy: policy.clone(), rules, statement_bytes_max, cache, open: false }
     }
 
@@ -99,12 +106,10 @@ impl Guard {
         if is_bare { self.rights(roles, permissions) } else { Rights::named(&self.policy, roles, permissions) }
     }
 
-    /// The verdict on a text, if it is remembered: what [`Self::judge`] answers then, without the work of parsing.
-    pub fn recall(&self, sql: &str, rights: &Rights) -> Option<Arc<Verdict>> {
-        if sql.len() > self.statement_bytes_max {
-            return None;
-        }
-        self.cache.get(sql, rights).ok()
+    /// The verdict on a text, if it is remembered: what [`Self::judge`] answers then, without the work of parsing. Else
+    /// what [`Self::judge_anew`] needs, so that nothing is looked up twice.
+    pub fn recall<'s>(&self, sql: &'s str, rights: &Rights) -> Result<Arc<Verdict>, Unjudged<'s>> {
+        self.cache.get(sql, rights).map_err(|place| Unjudged { sql, place })
     }
 
     /// Judges a text. A verdict says that all of it, or what it says stands in for it ([`Verdict::rewritten`]), may be
@@ -114,18 +119,20 @@ impl Guard {
     /// Refusals: 54000 too long or too large, 42601 does not parse (the parser's words and position), 0A000 not
     /// supported, 25006 a write without the right to write, 42501 everything else.
     pub fn judge(&self, sql: &str, rights: &Rights) -> Result<Arc<Verdict>, Refusal> {
+        self.recall(sql, rights).or_else(|unjudged| self.judge_anew(&unjudged, rights))
+    }
+
+    /// As [`Self::judge`], of a text that [`Self::recall`] did not know.
+    pub fn judge_anew(&self, unjudged: &Unjudged<'_>, rights: &Rights) -> Result<Arc<Verdict>, Refusal> {
+        let Unjudged { sql, place } = unjudged;
         parse::check_length(sql, self.statement_bytes_max)?;
-        let place = match self.cache.get(sql, rights) {
-            Ok(verdict) => return Ok(verdict),
-            Err(place) => place,
-        };
-        let judged = match parse::without_panic(|| self.judge_anew(sql, rights)).flatten() {
+        let judged = match parse::without_panic(|| self.parse_and_walk(sql, rights)).flatten() {
             Err(_) if self.open => Judged { verdict: facts::Facts::default().into_verdict(None), shareable: false },
             judged => judged?,
         };
         let Judged { verdict, shareable } = judged;
         let verdict = Arc::new(verdict);
-        self.cache.insert(&place, &verdict, shareable);
+        self.cache.insert(place, &verdict, shareable);
         Ok(verdict)
     }
 
@@ -161,7 +168,7 @@ impl Guard {
         }
     }
 
-    fn judge_anew(&self, sql: &str, rights: &Rights) -> Result<Judged, Refusal> {
+    fn parse_and_walk(&self, sql: &str, rights: &Rights) -> Result<Judged, Refusal> {
         let facts = self.walk(sql, rights)?;
         if facts.edits.is_empty() {
             let shareable = facts.is_shareable();

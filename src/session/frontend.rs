@@ -255,15 +255,16 @@ impl Session {
     /// The verdict on a text that is remembered, or short enough to be judged at once.
     fn judge_here(&mut self, text: &str) -> Result<Option<Arc<Verdict>>, Refusal> {
         let guard = self.thread.guard.load();
-        if let Some(verdict) = guard.recall(text, &self.rights) {
-            return Ok(Some(verdict));
-        }
+        let unjudged = match guard.recall(text, &self.rights) {
+            Ok(verdict) => return Ok(Some(verdict)),
+            Err(unjudged) => unjudged,
+        };
         if text.len() > JUDGED_AT_ONCE_BYTES {
             return Ok(None);
         }
         let begun = Instant::now();
         self.turn.judged(text.len());
-        let judged = guard.judge(text, &self.rights);
+        let judged = guard.judge_anew(&unjudged, &self.rights);
         self.charge_judging(begun.elapsed(), judged.is_err());
         judged.map(Some)
     }

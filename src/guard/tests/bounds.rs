@@ -129,3 +129,15 @@ fn a_panic_below_becomes_a_refusal() {
     let refusal = crate::guard::parse::without_panic(|| panic!("the binding met what it does not know")).unwrap_err();
     assert_eq!(refusal.kind(), Kind::NotSupported);
 }
+
+#[test]
+fn a_text_that_is_too_long_is_not_recognized_by_a_shorter_one() {
+    let (short, long) = ("SELECT id FROM orders WHERE note = 'x'", "x".repeat(1000));
+    let guard = guard_of(1000);
+    let rights = rights(&guard, "developer");
+    assert!(guard.judge(short, &rights).is_ok() && guard.recall(short, &rights).is_ok());
+    assert!(guard.recall(&short.replace("'x'", "'other'"), &rights).is_ok(), "values do not matter");
+    let long = short.replace("'x'", &format!("'{long}'"));
+    assert!(guard.recall(&long, &rights).is_err());
+    assert_eq!(guard.judge(&long, &rights).unwrap_err().kind(), Kind::StatementTooLarge);
+}

@@ -23,6 +23,11 @@ pub(super) const CONTEXT: [&str; 5] = [
 ];
 
 pub(super) fn guard() -> Guard {
+    guard_of(1 << 20)
+}
+
+/// A guard that reads texts of so many bytes.
+pub(super) fn guard_of(statement_bytes_max: usize) -> Guard {
     let role = |name: &str, rights: &[Right]| (name.to_owned(), rights.to_vec());
     let policy = GuardPolicy {
         roles: [
@@ -35,7 +40,7 @@ pub(super) fn guard() -> Guard {
         default_rights: vec![Right::Read],
         ..GuardPolicy::default()
     };
-    Guard::new(&policy, &CONTEXT.map(str::to_owned), 1 << 20)
+    Guard::new(&policy, &CONTEXT.map(str::to_owned), statement_bytes_max)
 }
 
 pub(super) fn rights(guard: &Guard, role: &str) -> Rights {
