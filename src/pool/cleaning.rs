@@ -59,6 +59,15 @@ impl Left {
 /// Makes every cached plan, parse tree and cached expression be made anew at its next use, those inside PL/pgSQL too.
 pub(super) const DISCARD_PLANS: &str = "DISCARD PLANS;";
 
+/// What goes first of a guarded connection, but for what came with PostgreSQL 17. A macro, for `concat!`.
+macro_rules! guarded_before {
+    () => {
+        "RESET default_transaction_deferrable;RESET default_transaction_isolation;RESET default_transaction_read_only;\
+         RESET statement_timeout;RESET lock_timeout;RESET idle_in_transaction_session_timeout;\
+         RESET standard_conforming_strings;RESET client_encoding"
+    };
+}
+
 /// The first message. Under what was left, the second could wait (a serializable, read-only, deferrable transaction), be
 /// ended (time-outs) or be read as something else (literals): a transaction takes its defaults when it begins, and a
 /// text is read before any of it runs. So these go before, in a message that takes no snapshot and holds no literal.
@@ -66,17 +75,10 @@ pub(super) fn before(form: Form, server_version_num: u32) -> &'static str {
     match form {
         Form::Plain | Form::Sealed => "RESET \"default_transaction_deferrable\";RESET ALL",
         // There RESET ALL would lose what the next entry needs: `partywall.clear()` stands in for it, and takes a snapshot.
-        Form::Guarded if server_version_num < 170_000 => GUARDED_BEFORE,
-        Form::Guarded => GUARDED_BEFORE_17,
+        Form::Guarded if server_version_num < 170_000 => guarded_before!(),
+        Form::Guarded => concat!("RESET transaction_timeout;", guarded_before!()),
     }
 }
-
-const GUARDED_BEFORE: &str = "RESET default_transaction_deferrable;RESET default_transaction_isolation;\
-    RESET default_transaction_read_only;RESET statement_timeout;RESET lock_timeout;\
-    RESET idle_in_transaction_session_timeout;RESET standard_conforming_strings;RESET client_encoding";
-const GUARDED_BEFORE_17: &str = "RESET transaction_timeout;RESET default_transaction_deferrable;\
-    RESET default_transaction_isolation;RESET default_transaction_read_only;RESET statement_timeout;RESET lock_timeout;\
-    RESET idle_in_transaction_session_timeout;RESET standard_conforming_strings;RESET client_encoding";
 
 /// Resets every setting where the context is guarded, and keeps what the next entry needs (context_guarded.sql).
 pub(super) const CLEAR: &str = "SELECT partywall.clear();";
