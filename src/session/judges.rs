@@ -25,7 +25,7 @@ const JUDGES_MIN: usize = 2;
 const JUDGES_MAX: usize = 8;
 
 /// A statement to be judged: a Query, or a Parse, at the beginning of what its session has read.
-pub(super) struct Case {
+pub(super) struct LongStatement {
     /// What the session has read; shared, so that the text need not be copied.
     pub(super) message: Arc<Vec<u8>>,
     /// The size of the message.
@@ -36,7 +36,7 @@ pub(super) struct Case {
     pub(super) rights: Rights,
 }
 
-impl Case {
+impl LongStatement {
     fn judge(&self) -> Result<Arc<Verdict>, Refusal> {
         let body = self.message.get(frame::HEADER_BYTES..self.size).unwrap_or_default();
         let text = if self.parse { frame::split_cstr(body).map_or(&[][..], |(_, rest)| rest) } else { body };
@@ -53,11 +53,11 @@ pub(super) struct Judged {
 }
 
 /// The threads that judge long statements, and the line before them. Dropping it ends the threads.
-pub struct Judges(Arc<Court<Job>>);
+pub struct Judges(Arc<FairQueue<Job>>);
 
-/// A case and who waits for the verdict.
+/// A long statement and who waits for the verdict.
 struct Job {
-    case: Case,
+    statement: LongStatement,
     answer: oneshot::Sender<Judged>,
 }
 
@@ -68,9 +68,9 @@ impl Work for Job {
 
     fn run(self) {
         let begun = Instant::now();
-        let verdict = self.case.judge();
+        let verdict = self.statement.judge();
         // The session wants its bytes back, in one piece.
-        drop(self.case);
+        drop(self.statement);
         drop(self.answer.send(Judged { verdict, took: begun.elapsed() }));
     }
 }
@@ -81,17 +81,17 @@ impl Judges {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let judges = Arc::new(Self(Arc::default()));
         for index in 0..(cores / 2).clamp(JUDGES_MIN, JUDGES_MAX) {
-            let court = Arc::clone(&judges.0);
-            thread::Builder::new().name(format!("judge-{index}")).spawn(move || court.work())?;
+            let queue = Arc::clone(&judges.0);
+            thread::Builder::new().name(format!("judge-{index}")).spawn(move || queue.work())?;
         }
         Ok(judges)
     }
 
-    /// Puts a case at the end of its organization's line. Dropping the receiver takes it out again, if its turn has not
+    /// Puts a statement at the end of its organization's line. Dropping the receiver takes it out again, if its turn has not
     /// come; an error of the receiver means that judging failed.
-    pub(super) fn judge(&self, org: &OrgId, case: Case) -> oneshot::Receiver<Judged> {
+    pub(super) fn judge(&self, org: &OrgId, statement: LongStatement) -> oneshot::Receiver<Judged> {
         let (answer, verdict) = oneshot::channel();
-        self.0.enter(org, Job { case, answer });
+        self.0.enter(org, Job { statement, answer });
         verdict
     }
 }
@@ -117,15 +117,15 @@ trait Work: Send {
 }
 
 /// The lines of all organizations, and the threads that serve them.
-struct Court<W> {
+struct FairQueue<W> {
     lines: Mutex<Lines<W>>,
     /// Something is to be done.
-    bell: Condvar,
+    changed: Condvar,
 }
 
-impl<W> Default for Court<W> {
+impl<W> Default for FairQueue<W> {
     fn default() -> Self {
-        Self { lines: Mutex::new(Lines::default()), bell: Condvar::new() }
+        Self { lines: Mutex::new(Lines::default()), changed: Condvar::new() }
     }
 }
 
@@ -143,7 +143,7 @@ impl<W> Default for Lines<W> {
     }
 }
 
-impl<W: Work> Court<W> {
+impl<W: Work> FairQueue<W> {
     fn enter(&self, org: &OrgId, work: W) {
         let mut lines = self.lines.lock();
         match lines.waiting.get_mut(org) {
@@ -155,12 +155,12 @@ impl<W: Work> Court<W> {
             None => {
                 lines.waiting.insert(org.clone(), VecDeque::from([work]));
                 lines.turns.push_back(org.clone());
-                self.bell.notify_one();
+                self.changed.notify_one();
             }
         }
     }
 
-    /// What is to be done next, and for whom; none when the court is closed.
+    /// What is to be done next, and for whom; none when the queue is closed.
     fn next(&self) -> Option<(OrgId, W)> {
         let mut lines = self.lines.lock();
         loop {
@@ -168,7 +168,7 @@ impl<W: Work> Court<W> {
                 return None;
             }
             let Some(org) = lines.turns.pop_front() else {
-                self.bell.wait(&mut lines);
+                self.changed.wait(&mut lines);
                 continue;
             };
             let line = lines.waiting.get_mut(&org);
@@ -185,7 +185,7 @@ impl<W: Work> Court<W> {
         let mut lines = self.lines.lock();
         if lines.waiting.get(&org).is_some_and(|line| !line.is_empty()) {
             lines.turns.push_back(org);
-            self.bell.notify_one();
+            self.changed.notify_one();
         } else {
             lines.waiting.remove(&org);
         }
@@ -205,7 +205,7 @@ impl<W: Work> Court<W> {
     fn close(&self) {
         let mut lines = self.lines.lock();
         *lines = Lines { closed: true, ..Lines::default() };
-        self.bell.notify_all();
+        self.changed.notify_all();
     }
 }
 
@@ -232,79 +232,79 @@ mod tests {
         OrgId::new(name).unwrap()
     }
 
-    fn enter(court: &Court<Note>, of: &str, name: &'static str) {
-        court.enter(&org(of), Note { wanted: true, name });
+    fn enter(queue: &FairQueue<Note>, of: &str, name: &'static str) {
+        queue.enter(&org(of), Note { wanted: true, name });
     }
 
-    fn order(court: &Court<Note>, count: usize) -> Vec<&'static str> {
+    fn order(queue: &FairQueue<Note>, count: usize) -> Vec<&'static str> {
         let mut names = Vec::new();
         for _ in 0..count {
-            let (org, note) = court.next().unwrap();
+            let (org, note) = queue.next().unwrap();
             names.push(note.name);
-            court.done(org);
+            queue.done(org);
         }
         names
     }
 
     #[test]
     fn organizations_take_turns_however_many_texts_one_of_them_has() {
-        let court = Court::default();
+        let queue = FairQueue::default();
         for name in ["a1", "a2", "a3", "a4"] {
-            enter(&court, "a", name);
+            enter(&queue, "a", name);
         }
-        enter(&court, "b", "b1");
-        enter(&court, "c", "c1");
-        enter(&court, "b", "b2");
-        assert_eq!(order(&court, 7), ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
-        assert!(court.lines.lock().waiting.is_empty(), "who waits for nothing is forgotten");
+        enter(&queue, "b", "b1");
+        enter(&queue, "c", "c1");
+        enter(&queue, "b", "b2");
+        assert_eq!(order(&queue, 7), ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
+        assert!(queue.lines.lock().waiting.is_empty(), "who waits for nothing is forgotten");
     }
 
     #[test]
     fn an_organization_has_one_text_judged_at_a_time() {
-        let court = Court::default();
+        let queue = FairQueue::default();
         for (of, name) in [("a", "a1"), ("a", "a2"), ("b", "b1")] {
-            enter(&court, of, name);
+            enter(&queue, of, name);
         }
-        let (a, first) = court.next().unwrap();
-        let (b, second) = court.next().unwrap();
+        let (a, first) = queue.next().unwrap();
+        let (b, second) = queue.next().unwrap();
         assert_eq!((first.name, second.name), ("a1", "b1"), "a second thread does not take a second one of the same");
-        enter(&court, "a", "a3");
-        assert!(court.lines.lock().turns.is_empty());
-        court.done(b);
-        assert!(court.lines.lock().turns.is_empty());
-        court.done(a);
-        assert_eq!(order(&court, 2), ["a2", "a3"]);
+        enter(&queue, "a", "a3");
+        assert!(queue.lines.lock().turns.is_empty());
+        queue.done(b);
+        assert!(queue.lines.lock().turns.is_empty());
+        queue.done(a);
+        assert_eq!(order(&queue, 2), ["a2", "a3"]);
     }
 
     #[test]
     fn who_has_left_is_passed_over_and_forgotten() {
-        let court = Court::default();
+        let queue = FairQueue::default();
         for (wanted, name) in [(true, "1"), (false, "2"), (false, "3"), (true, "4"), (false, "5")] {
-            court.enter(&org("a"), Note { wanted, name });
+            queue.enter(&org("a"), Note { wanted, name });
         }
-        assert!(court.lines.lock().waiting[&org("a")].len() <= 3, "what nobody waits for does not pile up");
-        enter(&court, "b", "b");
-        assert_eq!(order(&court, 3), ["1", "b", "4"]);
-        court.enter(&org("c"), Note { wanted: false, name: "6" });
-        enter(&court, "b", "b");
-        assert_eq!(order(&court, 1), ["b"]);
-        assert!(court.lines.lock().waiting.is_empty());
+        assert!(queue.lines.lock().waiting[&org("a")].len() <= 3, "what nobody waits for does not pile up");
+        enter(&queue, "b", "b");
+        assert_eq!(order(&queue, 3), ["1", "b", "4"]);
+        queue.enter(&org("c"), Note { wanted: false, name: "6" });
+        enter(&queue, "b", "b");
+        assert_eq!(order(&queue, 1), ["b"]);
+        assert!(queue.lines.lock().waiting.is_empty());
     }
 
     #[test]
     fn a_panic_costs_neither_the_thread_nor_the_turn() {
-        let court = Arc::new(Court::default());
-        enter(&court, "a", "panics");
-        enter(&court, "a", "goes on");
-        enter(&court, "b", "goes on");
+        let queue = Arc::new(FairQueue::default());
+        enter(&queue, "a", "panics");
+        enter(&queue, "a", "goes on");
+        enter(&queue, "b", "goes on");
         let worker = {
-            let court = Arc::clone(&court);
-            thread::spawn(move || court.work())
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || queue.work())
         };
-        while !court.lines.lock().waiting.is_empty() {
+        while !queue.lines.lock().waiting.is_empty() {
             thread::yield_now();
         }
-        court.close();
+        queue.close();
         worker.join().unwrap();
     }
 }

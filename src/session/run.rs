@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 
 use super::frontend::End;
-use super::judges::Case;
+use super::judges::LongStatement;
 use super::outgoing::Outgoing;
 use super::relay::{Pause, poll_read};
 use super::signals::Signal;
@@ -226,9 +226,9 @@ impl Session {
         let size = frame::header(&self.from_client).ok().flatten().map_or(0, |header| header.size);
         let message = Arc::new(std::mem::take(&mut self.from_client));
         let (guard, rights) = (self.thread.guard.load_full(), self.rights.clone());
-        let case = Case { message: Arc::clone(&message), size, parse, guard, rights };
+        let long = LongStatement { message: Arc::clone(&message), size, parse, guard, rights };
         let patience = self.tier.query_wait_timeout.unwrap_or(self.pool.settings().wait_timeout);
-        let verdict = self.thread.judges.judge(&self.facts.org, case);
+        let verdict = self.thread.judges.judge(&self.facts.org, long);
         let mut judged = Box::pin(async move {
             let failed = || Refusal::new(Kind::StatementTooLarge, "the statement could not be judged");
             match tokio::time::timeout(patience, verdict).await {
