@@ -118,6 +118,31 @@ fn filter(level: LogLevel, rust_log: Option<&str>) -> Result<EnvFilter, ParseErr
     EnvFilter::builder().parse(format!("{},partywall={}", libraries.as_str(), level.as_str()))
 }
 
+/// A log that is kept, for tests.
+#[cfg(test)]
+#[derive(Debug, Clone, Default)]
+pub(super) struct Captured(std::sync::Arc<Mutex<Vec<u8>>>);
+
+#[cfg(test)]
+impl Captured {
+    /// All that was written.
+    pub(super) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock()).into_owned()
+    }
+}
+
+#[cfg(test)]
+impl io::Write for Captured {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,24 +151,15 @@ mod tests {
     fn one_place_writes_so_many_lines_a_second_and_what_it_left_out_is_told() {
         static LINES: LazyLock<Lines> = LazyLock::new(Lines::default);
         static NOW: LazyLock<Instant> = LazyLock::new(Instant::now);
-        let buffer: &'static Mutex<Vec<u8>> = Box::leak(Box::default());
-        struct Sink(&'static Mutex<Vec<u8>>);
-        impl io::Write for Sink {
-            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-                self.0.lock().extend_from_slice(bytes);
-                Ok(bytes.len())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        let subscriber = fmt().with_ansi(false).with_writer(move || Sink(buffer)).finish();
+        let captured = Captured::default();
+        let sink = captured.clone();
+        let subscriber = fmt().with_ansi(false).with_writer(move || sink.clone()).finish();
         let subscriber = subscriber.with(Bounded { lines: &LINES, now: || *NOW });
         tracing::subscriber::with_default(subscriber, || {
             (0..10 * LINES_MAX).for_each(|number| warn!(number, "again"));
             warn!("another");
         });
-        let text = String::from_utf8(buffer.lock().clone()).expect("text");
+        let text = captured.text();
         assert!(text.contains("another"), "another place is not touched by it");
         assert_eq!(text.matches("again").count(), LINES_MAX as usize);
         let later = *NOW + SECOND;

@@ -239,8 +239,7 @@ fn leveled(kind: Kind, write: impl FnOnce(Loudness)) {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
+    use super::super::logging::Captured;
     use super::*;
     use crate::ids::{SessionId, ShardName, TierName, UserId};
     use crate::metrics::Metrics;
@@ -283,26 +282,12 @@ mod tests {
 
     /// What the log says of events.
     fn logged(events: &[Event]) -> String {
-        let buffer = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&buffer);
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Sink(Arc::clone(&sink)));
+        let captured = Captured::default();
+        let sink = captured.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || sink.clone());
         let log = LogObserver::default();
         tracing::subscriber::with_default(subscriber.finish(), || events.iter().for_each(|event| log.event(event)));
-        let bytes = buffer.lock().clone();
-        String::from_utf8(bytes).expect("text")
-    }
-
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+        captured.text()
     }
 
     #[test]
@@ -356,17 +341,17 @@ mod tests {
 
     #[test]
     fn what_is_left_out_is_told_though_no_line_follows() {
-        let buffer = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&buffer);
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || Sink(Arc::clone(&sink)));
+        let captured = Captured::default();
+        let sink = captured.clone();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || sink.clone());
         let (log, start) = (LogObserver::default(), Instant::now());
         tracing::subscriber::with_default(subscriber.finish(), || {
             (0..70).for_each(|_| _ = log.may_write(org("greedy").as_ref(), start));
             log.tell_left_out(start);
-            assert!(buffer.lock().is_empty());
+            assert!(captured.text().is_empty());
             log.tell_left_out(start + SECOND);
         });
-        let text = String::from_utf8(buffer.lock().clone()).expect("text");
+        let text = captured.text();
         assert!(text.contains("log lines about clients were left out org=greedy lines=20"), "{text}");
     }
 }
